@@ -1,0 +1,113 @@
+"""Make the stored records and distilled sets: `python data/make_records.py --dataset pneumoniamnist --seeds 10`.
+
+For each seed and budget: distil with each method, then judge the distilled sets, the real images they started from, and
+as many fresh random real images, each under the recipe that validation chooses for it. A run whose record is there
+already is left alone, so a stopped grid goes on where it was. The test split is read only by the final judgement.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import torch
+
+from hoptm.baselines import random_subset
+from hoptm.config import METHODS, Config, configure, generator
+from hoptm.data import Splits, load, single_label
+from hoptm.distill import distill
+from hoptm.evaluate import Evaluation, evaluate, full_data
+from hoptm.experts import experts
+from hoptm.networks import Network, network
+from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_record
+from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
+
+HERE = Path(__file__).resolve().parent
+RECORDS, SETS = HERE / "records", HERE / "distilled"
+KEPT_SEEDS = 1
+"""Distilled sets of the first seeds are kept beside the records; the others can be made again from their record."""
+
+
+def arms(config: Config, splits: Splits) -> dict[str, SyntheticSet]:
+    """The two real arms of a comparison, from the same seed as the distilled one."""
+    started = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
+    described = provenance(splits, method="start", ipc=config.ipc, seed=config.seed)
+    fresh = random_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed)
+    return {"start": from_real(splits, started, described), "random": fresh}
+
+
+def distilled(config: Config, splits: Splits, folder: Path) -> tuple[SyntheticSet, dict[str, object]]:
+    """Run, or take up, one distillation."""
+    paths = experts(config, splits, progress=False, processes=1)
+    state = folder / f"{config.dataset}-{config.profile}-{config.method}-ipc{config.ipc}-seed{config.seed}.state"
+    done = distill(config, splits, paths, resume=state, progress=False)
+    state.unlink(missing_ok=True)
+    last = done.history[-1]
+    return done.synthetic, {"selection": done.synthetic.info["selection"], "last_total": last.total, "last_utilisation": last.utilisation, "lr": done.synthetic.lr}
+
+
+def keep(config: Config, splits: Splits, found: Evaluation, method: str, began: float, extra: dict[str, object]) -> None:
+    """Write the record of one arm and say so."""
+    record = Record(
+        dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=method, ipc=0 if method == "full" else config.ipc, seed=config.seed,
+        config=config.as_dict(), scores=found.as_dict(), seconds=time.perf_counter() - began, peak_bytes=peak_bytes(),
+        commit=commit(), versions=versions(), device=device_words(), extra=extra,
+    )  # fmt: skip
+    write_record(RECORDS, record)
+    words = "  ".join(f"{score} {found.mean(score):.3f}" for score in ("accuracy", "balanced_accuracy", "auc"))
+    print(f"{record.name:55s} {words}  {record.seconds:6.1f} s", flush=True)
+
+
+def missing(config: Config, splits: Splits, method: str, ipc: int) -> bool:
+    """Whether this arm has no record yet."""
+    return not (RECORDS / f"{splits.info.name}-{config.profile}-{method}-ipc{ipc}-seed{config.seed}.json").exists()
+
+
+def run_seed(dataset: str, profile: str, ipcs: list[int], seed: int, splits: Splits, net: Network) -> None:
+    """Every arm of one seed that has no record yet."""
+    for ipc in ipcs:
+        for method in METHODS:
+            config = configure(dataset, method=method, ipc=ipc, seed=seed, profile=profile)
+            if missing(config, splits, method, ipc):
+                began = time.perf_counter()
+                made, extra = distilled(config, splits, RECORDS)
+                if seed < KEPT_SEEDS:
+                    made.save(SETS / f"{splits.info.name}-{profile}-{method}-ipc{ipc}-seed{seed}.safetensors")
+                keep(config, splits, evaluate(net, made, splits.val, splits.test, config.evaluation, seed), method, began, extra)
+        config = configure(dataset, method="endpoint", ipc=ipc, seed=seed, profile=profile)
+        for method, made in arms(config, splits).items():
+            if missing(config, splits, method, ipc):
+                began = time.perf_counter()
+                keep(config, splits, evaluate(net, made, splits.val, splits.test, config.evaluation, seed), method, began, {})
+
+
+def run_full(dataset: str, profile: str, seed: int, splits: Splits, net: Network, steps: int) -> None:
+    """The full-data arm of one seed."""
+    config = configure(dataset, method="endpoint", ipc=1, seed=seed, profile=profile)
+    if missing(config, splits, "full", 0):
+        began = time.perf_counter()
+        keep(config, splits, full_data(net, splits, config.evaluation, seed, steps=steps), "full", began, {"steps": steps})
+
+
+def main() -> None:
+    """Parse the grid and run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", default="pneumoniamnist")
+    parser.add_argument("--profile", default="fast")
+    parser.add_argument("--ipcs", type=int, nargs="+", default=[1, 10])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--full-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on too")
+    parser.add_argument("--full-steps", type=int, default=600)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    splits = single_label(load(chosen.dataset))
+    settings = configure(chosen.dataset, method="endpoint", ipc=1, seed=0, profile=chosen.profile)
+    net = network(settings.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    SETS.mkdir(exist_ok=True)
+    for seed in chosen.seeds:
+        run_seed(chosen.dataset, chosen.profile, chosen.ipcs, seed, splits, net)
+    for seed in chosen.full_seeds:
+        run_full(chosen.dataset, chosen.profile, seed, splits, net, chosen.full_steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The commands, for people who do not open notebooks.
+
+`hoptm distill` makes a synthetic set, `hoptm evaluate` judges one beside random real images, `hoptm verify` replays
+frozen numbers of the published method. With `--json` the standard output holds one JSON object and nothing else;
+progress and estimates go to standard error.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from hoptm import verify as golden
+from hoptm.baselines import random_subset
+from hoptm.config import METHODS, PROFILES, Config, configure, from_dict, generator
+from hoptm.cost import estimate
+from hoptm.data import Splits, load, single_label
+from hoptm.distill import distill as run_distillation
+from hoptm.errors import ConfigError, FileError, HoptmError
+from hoptm.evaluate import Evaluation
+from hoptm.evaluate import evaluate as judge
+from hoptm.experts import experts
+from hoptm.networks import network
+from hoptm.records import commit, device_words, peak_bytes, versions
+from hoptm.synthetic import SyntheticSet
+from hoptm.synthetic import load as load_set
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+_SIZE = click.option("--size", type=click.IntRange(8, 1024), default=None, help="Image size in pixels (a folder is resized; MedMNIST has 28, 64, 128, 224).")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(versions()["hoptm"], prog_name="hoptm")
+def cli() -> None:
+    """Distil a medical image data set into a few synthetic images, and judge them."""
+
+
+@cli.command()
+@click.option("--dataset", required=True, help="A MedMNIST name, phantom, an .npz in MedMNIST's layout, or an image folder.")
+@click.option("--ipc", type=int, required=True, help="Synthetic images per class (1 or more).")
+@click.option("--method", type=click.Choice(METHODS), default="endpoint", show_default=True, help="endpoint: match the end point. published: add shape potential and mask.")
+@click.option("--profile", type=click.Choice(PROFILES), default="fast", show_default=True, help="smoke: seconds. fast: two cores. colab: one GPU. paper: the published setting.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws experts, initial images, batches and augmentation.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write, ending in .safetensors.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as match.iterations=50 or match.lr=0.01. Repeatable.")
+@_SIZE
+@_JSON
+def distill(dataset: str, ipc: int, method: str, profile: str, seed: int, out: Path, settings: tuple[str, ...], size: int | None, as_json: bool) -> None:
+    """Make a synthetic set. Stop with Ctrl-C at any time: the same command goes on from there."""
+    _check_out(out)
+    config = configure(_name(dataset), method=method, ipc=ipc, seed=seed, profile=profile).changed(**_changes(settings))
+    splits = _load(dataset, size)
+    _say(str(estimate(config, splits)))
+    state = out.with_name(out.name + ".state")
+    if state.exists():
+        _say(f"going on from {state}")
+    began = time.perf_counter()
+    paths = experts(config, splits)
+    trained = time.perf_counter()
+    done = run_distillation(config, splits, paths, resume=state)
+    done.synthetic.save(out)
+    state.unlink(missing_ok=True)
+    report = {
+        "file": str(out), "config": config.as_dict(), "images": len(done.synthetic.labels), "lr": done.synthetic.lr, "selection": done.synthetic.info["selection"],
+        "last": dataclasses.asdict(done.history[-1]), "expert_seconds": trained - began, "seconds": time.perf_counter() - trained, **_provenance(),
+    }  # fmt: skip
+    _answer(as_json, report, f"wrote {out}: {report['images']} images. Judge them with: hoptm evaluate {out}")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--dataset", default=None, help="Where the real data are; default: the name in the file.")
+@click.option("--profile", type=click.Choice(PROFILES), default=None, help="Evaluation settings of another profile; default: the file's own.")
+@click.option("--seed", type=int, default=None, help="Seed of the evaluation networks and the random images; default: the file's own.")
+@_SIZE
+@_JSON
+def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | None, size: int | None, as_json: bool) -> None:
+    """Train fresh networks on a synthetic set and on as many random real images; the recipe of each is chosen on validation."""
+    made = load_set(file)
+    config = _config_of(made, file)
+    if profile is not None:
+        config = config.changed(evaluation=dataclasses.asdict(configure(config.dataset, method=config.method, ipc=config.ipc, seed=config.seed, profile=profile).evaluation))
+    if seed is not None:
+        config = config.changed(seed=seed)
+    splits = _load(dataset or made.info["source"]["name"], size or made.images.shape[-1])
+    _check_fit(made, splits, file)
+    began = time.perf_counter()
+    real = random_subset(splits, config.ipc, generator(config.seed, "random images"))
+    arms = {"set": _judge(made, config, splits), "random": _judge(real, config, splits)}
+    report = {name: found.as_dict() for name, found in arms.items()} | {"file": str(file), "seconds": time.perf_counter() - began, **_provenance()}
+    _answer(as_json, report, _table(arms, config))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, type=click.Path(dir_okay=False, path_type=Path))
+@_JSON
+def verify(files: tuple[Path, ...], as_json: bool) -> None:
+    """Replay golden files of the published method; exit with 1 above 1e-9 relative or on a mask that differs."""
+    verdicts = {path: golden.verify(path) for path in (files or golden.golden_files())}
+    if not verdicts:
+        raise FileError("no golden files: the package was installed without hoptm/golden. Install it again, or name files.")
+    passed = all(verdict.passed for verdict in verdicts.values())
+    lines = []
+    for path, verdict in verdicts.items():
+        lines += [path.name, *(f"  {name:22s} {error:.1e}" for name, error in verdict.errors.items()), *(f"  {name:22s} {count} differ" for name, count in verdict.masks.items())]
+    worst = max(max(verdict.errors.values()) for verdict in verdicts.values())
+    lines.append(f"{'equal' if passed else 'NOT EQUAL'}: largest relative error {worst:.1e}, allowed {golden.TOLERANCE:.0e}")
+    report = {"passed": passed, "files": {path.name: dataclasses.asdict(verdict) for path, verdict in verdicts.items()}}
+    _answer(as_json, report, "\n".join(lines))
+    if not passed:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Entry point: errors a user can mend end in one line and status 2, Ctrl-C in 130."""
+    torch.set_num_threads(1)
+    try:
+        cli.main(standalone_mode=False)
+    except HoptmError as error:
+        print(f"hoptm: {error}", file=sys.stderr)
+        sys.exit(2)
+    except click.exceptions.Abort:
+        print("hoptm: stopped. What was finished is kept: the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+
+
+def _judge(made: SyntheticSet, config: Config, splits: Splits) -> Evaluation:
+    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    return judge(net, made, splits.val, splits.test, config.evaluation, config.seed)
+
+
+def _table(arms: dict[str, Evaluation], config: Config) -> str:
+    lines = [f"test scores, mean of {config.evaluation.networks} fresh networks, recipe chosen on validation for each row"]
+    for name, found in arms.items():
+        values = "  ".join(f"{score.replace('_', ' ')} {found.mean(score):.3f}" for score in ("accuracy", "balanced_accuracy", "auc"))
+        lines.append(f"{name:7s} {values}  ({found.recipe.optimiser} {found.recipe.lr:g}, {found.recipe.augmentation})")
+    return "\n".join(lines)
+
+
+def _config_of(made: SyntheticSet, file: Path) -> Config:
+    if not made.info.get("config"):
+        raise FileError(f"{file}: it holds no settings, so it was not made by hoptm distill.")
+    return from_dict(made.info["config"])
+
+
+def _check_fit(made: SyntheticSet, splits: Splits, file: Path) -> None:
+    wanted, given = tuple(made.images.shape[1:]), (splits.channels, splits.size, splits.size)
+    if wanted != given or len(made.info["class_names"]) != splits.classes:
+        raise ConfigError(f"{file} holds images {wanted} of {len(made.info['class_names'])} classes and {splits.info.name} has {given}, {splits.classes}. Name the data it was made from.")
+    if made.info["source"]["checksum"] != splits.info.checksum:
+        _say(f"note: {splits.info.name} is not the file that {file} was made from (other checksum); the scores are for the data named here.")
+
+
+def _changes(settings: tuple[str, ...]) -> dict[str, Any]:
+    """`match.lr=0.01` and its like as nested changes of a Config."""
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        name, found, value = setting.partition("=")
+        part, dot, key = name.partition(".")
+        if not found or not dot:
+            raise ConfigError(f"--set {setting}: write PART.NAME=VALUE, such as match.iterations=50.")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value
+        changes.setdefault(part, {})[key] = tuple(parsed) if isinstance(parsed, list) else parsed
+    return changes
+
+
+def _name(dataset: str) -> str:
+    """A data set's name for the settings: a path stands for its last part, so that no machine's path is kept."""
+    return Path(dataset).stem if Path(dataset).exists() else dataset
+
+
+def _load(dataset: str, size: int | None) -> Splits:
+    return single_label(load(dataset) if size is None else load(dataset, size=size))
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out {out}: the file must end in .safetensors.")
+    if not out.resolve().parent.is_dir():
+        raise ConfigError(f"--out {out}: no such folder. Make it first.")
+
+
+def _provenance() -> dict[str, Any]:
+    return {"commit": commit(), "versions": versions(), "device": device_words(), "peak_bytes": peak_bytes()}
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr)
+
+
+def _answer(as_json: bool, report: dict[str, Any], words: str) -> None:
+    print(json.dumps(report) if as_json else words)

@@ -1,0 +1,272 @@
+"""What a run is: frozen settings, the profiles that fill them, and seeds by name.
+
+A `Config` holds every number that shapes a result; it is printed whole into each record. A profile fills it:
+`smoke` (seconds, for tests), `fast` (two CPU cores), `colab` (one GPU) and `paper` (the published table).
+No global seed exists: `generator(seed, "experts", 3)` gives the third expert its own stream.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from hoptm.errors import ConfigError
+
+PROFILES = ("smoke", "fast", "colab", "paper")
+METHODS = ("endpoint", "published")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network that is trained: `family` is a name in `networks.FAMILIES`."""
+
+    family: str = "convnet"
+    depth: int = 3
+    width: int = 128
+    norm: str = "instance"
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """How experts are trained on real data. `optimiser` is a name in `experts.OPTIMISERS`."""
+
+    optimiser: str = "flat"
+    count: int = 100
+    epochs: int = 100
+    batch: int = 256
+    lr: float = 0.01
+    rho: float = 0.01
+    """Radius of the flat-minimum probe; `sgd` does not read it."""
+    sharpness: float = 0.3
+    """Weight alpha of the surrogate-gap term; `sgd` does not read it."""
+    augmentation: str = "dsa"
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """One outer iteration and how many of them. Steps count optimiser steps, epochs count expert epochs."""
+
+    steps: int = 80
+    """N, inner steps of the student."""
+    expert_epochs: int = 2
+    """M, length of the expert's segment."""
+    start_epochs: tuple[int, int] = (0, 4)
+    """Start epochs are drawn from first <= t < last."""
+    batch: int = 10
+    """Synthetic images an inner step, at most."""
+    iterations: int = 10_000
+    lr: float = 0.01
+    """alpha, initial step size of the student; learned."""
+    lr_images: float = 10.0
+    lr_lr: float = 1e-7
+    """Step size with which `lr` is learned."""
+    momentum: float = 0.5
+    augmentation: str = "dsa"
+    shape_weight: float = 0.0
+    """lambda of the shape potential; 0 is plain end-point matching."""
+    threshold: float | None = None
+    """tau_0 of the easy-to-complex mask, a squared error; None counts every parameter."""
+    threshold_growth: float = 1.5
+    threshold_every: int = 500
+    validate_every: int = 1_000
+    """Iterations between two looks at the validation split; the best look is kept."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a small set is judged: recipes tried on validation, then fresh networks on test."""
+
+    steps: int = 300
+    """Optimiser steps, the same for every arm and set size."""
+    batch: int = 128
+    networks: int = 5
+    sgd_lrs: tuple[float, ...] = (0.003, 0.01, 0.03)
+    adamw_lrs: tuple[float, ...] = (0.0005, 0.002, 0.008)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    select_by: str = "auc"
+    """Validation score that chooses: `auc`, `accuracy` or `balanced_accuracy`."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of one run. Build it with `configure`."""
+
+    dataset: str
+    method: str
+    ipc: int
+    seed: int
+    profile: str
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    experts: ExpertConfig = field(default_factory=ExpertConfig)
+    match: MatchConfig = field(default_factory=MatchConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, lists and numbers, ready for JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    def changed(self, **changes: Any) -> "Config":
+        """A copy with some settings changed; a dictionary changes a part: `changed(match={"steps": 5})`.
+
+        Raises ConfigError for an unknown name or a value out of range.
+        """
+        names = {item.name for item in dataclasses.fields(self)}
+        parts: dict[str, Any] = {}
+        for name, value in changes.items():
+            if name not in names:
+                raise ConfigError(f"no setting {name!r}; there are {', '.join(sorted(names))}.")
+            old = getattr(self, name)
+            if not isinstance(value, dict):
+                parts[name] = value
+                continue
+            unknown = sorted(set(value) - {item.name for item in dataclasses.fields(old)})
+            if unknown:
+                raise ConfigError(f"no setting {name}.{unknown[0]}; there are {', '.join(item.name for item in dataclasses.fields(old))}.")
+            parts[name] = dataclasses.replace(old, **value)
+        new = dataclasses.replace(self, **parts)
+        check(new)
+        return new
+
+
+def from_dict(plain: dict[str, Any]) -> Config:
+    """The inverse of `Config.as_dict`. Raises ConfigError when a key is missing or unknown."""
+    try:
+        match = dict(plain["match"])
+        match["start_epochs"] = tuple(match["start_epochs"])
+        judged = dict(plain["evaluation"])
+        judged["sgd_lrs"], judged["adamw_lrs"] = tuple(judged["sgd_lrs"]), tuple(judged["adamw_lrs"])
+        config = Config(
+            **{name: plain[name] for name in ("dataset", "method", "ipc", "seed", "profile")},
+            network=NetworkConfig(**plain["network"]),
+            experts=ExpertConfig(**plain["experts"]),
+            match=MatchConfig(**match),
+            evaluation=EvaluationConfig(**judged),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"a stored configuration does not fit this version of hoptm: {error}.") from error
+    check(config)
+    return config
+
+
+def configure(dataset: str, *, method: str, ipc: int, seed: int, profile: str = "fast", **changes: Any) -> Config:
+    """The settings of a profile for one data set, method, budget (images per class) and seed.
+
+    `changes` are as in `Config.changed`. Raises ConfigError with the allowed values.
+    """
+    if profile not in PROFILES:
+        raise ConfigError(f"no profile {profile!r}; there are {', '.join(PROFILES)}.")
+    if method not in METHODS:
+        raise ConfigError(f"no method {method!r}; there are {', '.join(METHODS)}.")
+    parts = _PROFILES[profile](dataset, ipc)
+    config = Config(dataset=dataset, method=method, ipc=ipc, seed=seed, profile=profile)
+    config = config.changed(**parts)
+    config = config.changed(match=_method(method, config))
+    return config.changed(**changes)
+
+
+def _method(method: str, config: Config) -> dict[str, Any]:
+    """What a method sets over its profile: end point alone, or the shape potential and the mask with it."""
+    if method == "endpoint":
+        return {"shape_weight": 0.0, "threshold": None}
+    return {"shape_weight": config.match.shape_weight or 0.5, "threshold": config.match.threshold or 5e-9}
+
+
+def _smoke(dataset: str, ipc: int) -> dict[str, Any]:
+    return {
+        "network": {"depth": 2, "width": 8},
+        "experts": {"optimiser": "sgd", "count": 2, "epochs": 2, "batch": 256},
+        "match": {"steps": 4, "expert_epochs": 1, "start_epochs": (0, 2), "batch": 20, "iterations": 4, "lr": 0.02, "lr_lr": 1e-5, "validate_every": 2},
+        "evaluation": {"steps": 10, "networks": 2, "sgd_lrs": (0.01,), "adamw_lrs": (0.002,)},
+    }
+
+
+def _fast(dataset: str, ipc: int) -> dict[str, Any]:
+    return {
+        "network": {"depth": 3, "width": 32},
+        "experts": {"optimiser": "sgd", "count": 6, "epochs": 6, "batch": 256},
+        "match": {"steps": 20, "expert_epochs": 2, "start_epochs": (0, 4), "batch": 20, "iterations": 100, "lr": 0.02, "lr_images": 30.0, "lr_lr": 1e-5, "validate_every": 20},
+        "evaluation": {"steps": 300},
+    }
+
+
+def _colab(dataset: str, ipc: int) -> dict[str, Any]:
+    return {
+        "experts": {"optimiser": "flat", "count": 10, "epochs": 6},
+        "match": {"steps": 40, "batch": 100, "iterations": 500, "lr_lr": 1e-6, "validate_every": 100},
+        "evaluation": {"steps": 1_000},
+    }
+
+
+def _paper(dataset: str, ipc: int) -> dict[str, Any]:
+    """The released settings: the row of the data set's kind with the smallest budget that is not below `ipc`."""
+    rows = _PUBLISHED_112 if "covid" in dataset.lower() or "cxr" in dataset.lower() else _PUBLISHED_28
+    budget = min((known for known in rows if known >= ipc), default=max(rows))
+    network, match = rows[budget]
+    return {"network": network, "match": match, "evaluation": {"steps": 1_000}}
+
+
+_D3, _D5 = {"depth": 3, "width": 128}, {"depth": 5, "width": 128}
+_PATH = {"steps": 80, "lr": 0.01, "lr_images": 10.0, "threshold_growth": 1.5, "shape_weight": 0.5}
+_CXR = {"steps": 80, "lr": 0.001, "lr_images": 100.0, "threshold": 1e-10, "threshold_growth": 1.3, "shape_weight": 1.0}
+_PUBLISHED_28: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {
+    10: (_D3, {**_PATH, "batch": 10, "lr_lr": 1e-7, "threshold": 5e-9, "start_epochs": (0, 4)}),
+    100: (_D3, {**_PATH, "batch": 100, "lr_lr": 1e-5, "threshold": 5e-8, "start_epochs": (0, 40)}),
+    1000: (_D3, {**_PATH, "batch": 100, "lr_lr": 1e-5, "threshold": 5e-8, "start_epochs": (40, 60), "steps": 100}),
+}
+_PUBLISHED_112: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {
+    5: (_D5, {**_CXR, "batch": 10, "lr_lr": 1e-7, "start_epochs": (0, 4)}),
+    10: (_D5, {**_CXR, "batch": 10, "lr_lr": 1e-7, "start_epochs": (0, 20)}),
+    50: (_D5, {**_CXR, "batch": 20, "lr_lr": 1e-5, "start_epochs": (0, 20), "expert_epochs": 3, "threshold_growth": 1.6}),
+}
+_PROFILES = {"smoke": _smoke, "fast": _fast, "colab": _colab, "paper": _paper}
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError on the first setting out of its range, with the range."""
+    match, experts, judged, network = config.match, config.experts, config.evaluation, config.network
+    first, last = match.start_epochs
+    rules = [
+        (config.ipc >= 1, f"ipc is {config.ipc}; images per class must be 1 or more"),
+        (0 <= config.seed < 2**63, f"seed is {config.seed}; it must lie in 0 .. 2^63 - 1"),
+        (network.depth >= 1 and network.width >= 1, f"network depth {network.depth} and width {network.width} must be 1 or more"),
+        (experts.count >= 1 and experts.epochs >= 1 and experts.batch >= 1, "experts.count, experts.epochs and experts.batch must be 1 or more"),
+        (0 < experts.lr <= 10, f"experts.lr is {experts.lr}; it must lie in 0 .. 10"),
+        (match.steps >= 1 and match.batch >= 1 and match.iterations >= 1, "match.steps, match.batch and match.iterations must be 1 or more"),
+        (match.expert_epochs >= 1, f"match.expert_epochs is {match.expert_epochs}; it must be 1 or more"),
+        (0 <= first < last, f"match.start_epochs is {match.start_epochs}; the first must be 0 or more and below the last"),
+        (last - 1 + match.expert_epochs <= experts.epochs, f"starts up to epoch {last - 1} plus {match.expert_epochs} epochs need experts of {last - 1 + match.expert_epochs} epochs, they have {experts.epochs}"),
+        (0 < match.lr <= 10, f"match.lr is {match.lr}; the student's step size must lie in 0 .. 10"),
+        (0 <= match.lr_images <= 1e6, f"match.lr_images is {match.lr_images}; it must lie in 0 .. 1e6"),
+        (0 <= match.lr_lr <= 1, f"match.lr_lr is {match.lr_lr}; it must lie in 0 .. 1"),
+        (0 <= match.momentum < 1, f"match.momentum is {match.momentum}; it must lie in 0 .. 1"),
+        (match.shape_weight >= 0, f"match.shape_weight is {match.shape_weight}; it must not be negative"),
+        (match.threshold is None or match.threshold > 0, f"match.threshold is {match.threshold}; it must be positive, or None for no mask"),
+        (match.threshold_growth >= 1 and match.threshold_every >= 1, "match.threshold_growth and match.threshold_every must be 1 or more"),
+        (match.validate_every >= 1, "match.validate_every must be 1 or more"),
+        (judged.steps >= 1 and judged.batch >= 1 and judged.networks >= 1, "evaluation.steps, evaluation.batch and evaluation.networks must be 1 or more"),
+        (len(judged.sgd_lrs) + len(judged.adamw_lrs) >= 1, "evaluation needs at least one step size"),
+        (judged.select_by in ("auc", "accuracy", "balanced_accuracy"), f"evaluation.select_by is {judged.select_by!r}; it must be auc, accuracy or balanced_accuracy"),
+    ]
+    for holds, words in rules:
+        if not holds:
+            raise ConfigError(words + ".")
+
+
+def hash_of(plain: Any) -> str:
+    """Sixteen hexadecimal digits that name a JSON-able description."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def generator(seed: int, *name: str | int) -> torch.Generator:
+    """A CPU generator for one named use of a seed; other names give independent streams.
+
+    The same seed and name give the same bits on every machine.
+    """
+    words = "/".join(str(part) for part in (seed, *name))
+    number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
+    return torch.Generator().manual_seed(number)

@@ -1,0 +1,420 @@
+"""How good is a small set: train fresh networks on it, score them on the test split.
+
+Optimiser, step size and augmentation are chosen on the validation split, for each arm anew, because they alone can
+move a score by more than a method does. The types keep the splits apart: what chooses takes a `Validation` and
+nothing else, and the test split is first read when every network is trained.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64, UInt8
+from scipy.special import stdtrit
+from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+from torch import Tensor
+from tqdm import tqdm
+
+from hoptm import augment
+from hoptm.config import EvaluationConfig, generator
+from hoptm.data import Split, Splits, Standardisation, Test, Validation, single_label, standardisation
+from hoptm.errors import ConfigError, DataError, DivergedError
+from hoptm.networks import Network
+from hoptm.synthetic import SyntheticSet
+
+OPTIMISERS = ("sgd", "adamw")
+_CHUNK = 512
+"""Images a forward pass of `predict`."""
+
+Render: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From indices (b,) to standardised images (b, c, h, w) and class labels (b,)."""
+
+
+# ---- training -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained on a set: optimiser, first step size, augmentation, number of optimiser steps.
+
+    Raises ConfigError for a value out of range.
+    """
+
+    optimiser: str
+    lr: float
+    augmentation: str
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise ConfigError(f"no optimiser {self.optimiser!r}; there are {', '.join(OPTIMISERS)}.")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError(f"the step size is {self.lr}; it must be finite and above 0.")
+        if self.steps < 1:
+            raise ConfigError(f"{self.steps} optimiser steps were asked for; ask for 1 or more.")
+
+
+def train_network(
+    network: Network,
+    images: Float[Tensor, "n c h w"],
+    labels: Int64[Tensor, "n"],
+    recipe: Recipe,
+    settings: EvaluationConfig,
+    generator: torch.Generator,
+) -> Float[Tensor, "p"]:
+    """The parameters (P,) of a network trained from a fresh start on standardised images with hard labels.
+
+    SGD with momentum, or AdamW, both with weight decay; the step size falls to a tenth after half of the steps, as
+    in the published evaluation. Batches of at most `settings.batch` images run through fresh permutations. The
+    initial network is drawn from `generator` first, so that it does not depend on the images. Works on the device of
+    `images`; the random numbers are the same on every device.
+
+    Raises DivergedError when the parameters leave the finite numbers.
+    """
+    return _train(network, lambda chosen: (images[chosen], labels[chosen]), len(labels), recipe, settings, generator)
+
+
+def _train(network: Network, render: Render, count: int, recipe: Recipe, settings: EvaluationConfig, chance: torch.Generator) -> Tensor:
+    theta = network.initial(chance).to(render(torch.zeros(1, dtype=torch.int64))[0]).requires_grad_()
+    optimiser = _optimiser(theta, recipe, settings)
+    for step, chosen in enumerate(_batches(count, min(settings.batch, count), recipe.steps, chance)):
+        if step == recipe.steps // 2:
+            optimiser.param_groups[0]["lr"] = recipe.lr * 0.1
+        images, labels = render(chosen)
+        seen = augment.apply(images, augment.draw(recipe.augmentation, len(chosen), network.size, chance))
+        (theta.grad,) = torch.autograd.grad(F.cross_entropy(network(theta, seen), labels), theta)
+        optimiser.step()
+    if not torch.isfinite(theta).all():
+        raise DivergedError(f"training with {recipe.optimiser} and step size {recipe.lr:g} left the finite numbers. Take a smaller step size.")
+    return theta.detach()
+
+
+def _optimiser(theta: Tensor, recipe: Recipe, settings: EvaluationConfig) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD([theta], recipe.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    return torch.optim.AdamW([theta], recipe.lr, weight_decay=settings.weight_decay)
+
+
+def _batches(count: int, batch: int, steps: int, chance: torch.Generator) -> Iterator[Tensor]:
+    """`steps` batches of exactly `batch` indices, cut from one fresh permutation after another."""
+    waiting = torch.empty(0, dtype=torch.int64)
+    for _ in range(steps):
+        if len(waiting) < batch:
+            waiting = torch.cat([waiting, torch.randperm(count, generator=chance)])
+        yield waiting[:batch]
+        waiting = waiting[batch:]
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one network on one split, each in 0 .. 1."""
+
+    accuracy: float
+    balanced_accuracy: float
+    """Mean recall of the classes that the split holds."""
+    auc: float
+    """Area under the ROC curve: of class 1 when there are two, else the mean over the split's classes of one against the rest."""
+    recall: tuple[float | None, ...]
+    """One a class; None for a class that the split does not hold."""
+
+
+def predict(network: Network, theta: Float[Tensor, "p"], standardisation: Standardisation, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """Class probabilities (n, k), float64 on the CPU, of raw pixels. Double precision keeps the order of near-certain images, which AUC reads.
+
+    Raises DataError for images of another shape than the network's.
+    """
+    expected = (network.channels, network.size, network.size)
+    if tuple(images.shape[1:]) != expected:
+        raise DataError(f"images {tuple(images.shape[1:])} were given to a network for {expected}. Name the data that the synthetic set was made from.")
+    with torch.no_grad():
+        logits = [network(theta, standardisation.apply(part).to(theta)) for part in images.split(_CHUNK)]
+    return torch.cat(logits).cpu().double().softmax(dim=1)
+
+
+def score(probabilities: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Scores:
+    """Compare class probabilities with the true classes.
+
+    A class that the split does not hold takes no part in balanced accuracy and AUC, and its recall is None.
+
+    Raises DataError when the split holds fewer than two classes (AUC is undefined) or a class beyond k, and
+    DivergedError for probabilities that are not finite.
+    """
+    if not torch.isfinite(probabilities).all():
+        raise DivergedError("a network gave probabilities that are not finite. Take a smaller step size.")
+    classes = probabilities.shape[1]
+    present = torch.unique(labels).tolist()
+    if len(present) < 2 or present[0] < 0 or present[-1] >= classes:
+        raise DataError(f"the split holds the classes {present}; scores need two or more of 0 .. {classes - 1}.")
+    truth, guess = labels.numpy(), probabilities.argmax(dim=1).numpy()
+    recall = dict(zip(present, recall_score(truth, guess, labels=present, average=None, zero_division=0).tolist(), strict=True))
+    positives = [1] if classes == 2 else present
+    areas = [float(roc_auc_score(truth == label, probabilities[:, label].numpy())) for label in positives]
+    return Scores(
+        accuracy=float(accuracy_score(truth, guess)),
+        balanced_accuracy=sum(recall.values()) / len(recall),
+        auc=sum(areas) / len(areas),
+        recall=tuple(recall.get(label) for label in range(classes)),
+    )
+
+
+# ---- choosing and judging ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A recipe and its scores on validation; None when training with it diverged."""
+
+    recipe: Recipe
+    scores: Scores | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The recipe in use, what was tried on validation (empty when the recipe was given), test scores of each fresh network."""
+
+    recipe: Recipe
+    tried: tuple[Tried, ...]
+    scores: tuple[Scores, ...]
+
+    def mean(self, name: str) -> float:
+        """Mean over the networks of `accuracy`, `balanced_accuracy` or `auc`."""
+        return sum(float(getattr(scores, name)) for scores in self.scores) / len(self.scores)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, lists and numbers, ready for JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+
+def choose_recipe(
+    network: Network,
+    synthetic: SyntheticSet,
+    validation: Validation,
+    settings: EvaluationConfig,
+    seed: int,
+    *,
+    progress: bool = False,
+) -> tuple[Recipe, list[Tried]]:
+    """The recipe that suits this set best on validation, and all that were tried, in order.
+
+    A coarse search with one network, the same initial one each time: optimisers and step sizes under one
+    augmentation (DSA where the set lists it), then the other augmentations that fit the modality under the best of
+    these. `settings.select_by` decides; ties go to the earlier. Given the test split it raises TypeError.
+
+    Raises DataError when set, network and split do not fit each other, DivergedError when every recipe diverged.
+    """
+    return _choose(_arm_of_set(network, synthetic), validation, settings, seed, progress)
+
+
+def evaluate(
+    network: Network,
+    synthetic: SyntheticSet,
+    validation: Validation,
+    test: Test,
+    settings: EvaluationConfig,
+    seed: int,
+    recipe: Recipe | None = None,
+    *,
+    progress: bool = False,
+) -> Evaluation:
+    """Choose a recipe on validation unless one is given, train `settings.networks` fresh networks, score them on test.
+
+    Network i starts from the seed and i alone, so two sets that are compared under one seed share their initial
+    networks. Test pixels are read when all networks are trained.
+
+    Raises as `choose_recipe`, and DivergedError when a final network diverges.
+    """
+    return _judge(_arm_of_set(network, synthetic), validation, test, settings, seed, recipe, progress)
+
+
+def full_data(
+    network: Network,
+    splits: Splits,
+    settings: EvaluationConfig,
+    seed: int,
+    *,
+    steps: int | None = None,
+    recipe: Recipe | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """The same judgement for the whole train split: the score that a small set is measured against.
+
+    `steps` defaults to the larger of `settings.steps` and five epochs; fewer than `settings.steps` are refused,
+    because a weak full-data model makes every gap look small. The search trains for as many. A
+    `recipe` that is given brings its own steps.
+
+    Raises ConfigError for too few steps, else as `evaluate`.
+    """
+    train = single_label(splits).train
+    steps = (recipe.steps if recipe else steps) or max(settings.steps, 5 * math.ceil(len(train.labels) / settings.batch))
+    if steps < settings.steps:
+        raise ConfigError(f"full data would get {steps} steps, fewer than the {settings.steps} of a small set. Ask for at least as many.")
+    measured = standardisation(train)
+    arm = _Arm(network, lambda chosen: (measured.apply(train.images[chosen]), train.labels[chosen]), len(train.labels), measured, splits.info.augmentations)
+    return _judge(arm, splits.val, splits.test, dataclasses.replace(settings, steps=steps), seed, recipe, progress)
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """What is judged: a training set as a rendering of `count` indices, and the network that is trained on it."""
+
+    network: Network
+    render: Render
+    count: int
+    standardisation: Standardisation
+    augmentations: Sequence[str]
+
+    def train(self, recipe: Recipe, settings: EvaluationConfig, chance: torch.Generator) -> Tensor:
+        return _train(self.network, self.render, self.count, recipe, settings, chance)
+
+    def score(self, theta: Tensor, split: Split) -> Scores:
+        return score(predict(self.network, theta, self.standardisation, split.images), split.labels)
+
+
+def _arm_of_set(network: Network, synthetic: SyntheticSet) -> _Arm:
+    have = (*synthetic.images.shape[1:], synthetic.classes)
+    need = (network.channels, network.size, network.size, network.classes)
+    if have != need:
+        raise DataError(f"the set has (channels, height, width, classes) {have} and the network {need}. Build the network for this set.")
+    images, labels = synthetic.images, synthetic.labels
+    return _Arm(network, lambda chosen: (images[chosen], labels[chosen]), len(labels), synthetic.standardisation, synthetic.info["augmentations"])
+
+
+def _choose(arm: _Arm, validation: Split, settings: EvaluationConfig, seed: int, progress: bool) -> tuple[Recipe, list[Tried]]:
+    _check_split(validation, Validation)
+    first = "dsa" if "dsa" in arm.augmentations else arm.augmentations[0]
+    others = [name for name in arm.augmentations if name != first]
+    pairs = [("sgd", lr) for lr in settings.sgd_lrs] + [("adamw", lr) for lr in settings.adamw_lrs]
+    tried: list[Tried] = []
+    with tqdm(total=len(pairs) + len(others), desc="choose a recipe", unit="network", disable=not progress) as bar:
+
+        def attempt(recipe: Recipe) -> None:
+            scores = None
+            with contextlib.suppress(DivergedError):
+                scores = arm.score(arm.train(recipe, settings, generator(seed, "recipe")), validation)
+            tried.append(Tried(recipe, scores))
+            bar.update()
+
+        for optimiser, lr in pairs:
+            attempt(Recipe(optimiser, lr, first, settings.steps))
+        best = _best(tried, settings.select_by)
+        for name in others:
+            attempt(dataclasses.replace(best, augmentation=name))
+    return _best(tried, settings.select_by), tried
+
+
+def _best(tried: Sequence[Tried], name: str) -> Recipe:
+    """The recipe with the highest score; the earlier of equals."""
+    ranked = [(float(getattr(one.scores, name)), one.recipe) for one in tried if one.scores is not None]
+    if not ranked:
+        raise DivergedError("training diverged with every recipe that was tried. Give smaller step sizes in evaluation.sgd_lrs and evaluation.adamw_lrs.")
+    return max(ranked, key=lambda pair: pair[0])[1]
+
+
+def _judge(arm: _Arm, validation: Split, test: Split, settings: EvaluationConfig, seed: int, recipe: Recipe | None, progress: bool) -> Evaluation:
+    _check_split(test, Test)
+    tried: list[Tried] = []
+    if recipe is None:
+        recipe, tried = _choose(arm, validation, settings, seed, progress)
+    rounds = tqdm(range(settings.networks), desc="evaluate", unit="network", disable=not progress)
+    trained = [arm.train(recipe, settings, generator(seed, "evaluation", index)) for index in rounds]
+    return Evaluation(recipe, tuple(tried), tuple(arm.score(theta, test) for theta in trained))
+
+
+def _check_split(split: Split, kind: type[Split]) -> None:
+    if not isinstance(split, kind):
+        raise TypeError(f"a {kind.__name__} split is read here, not a {type(split).__name__}: recipes are chosen on validation, scores are taken on test.")
+
+
+# ---- intervals --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with the ends of its interval, the n it rests on, and of which kind it is. Kinds are never mixed."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    df: int | None
+    """Degrees of freedom; None where the kind has none."""
+    kind: str
+
+    @property
+    def wide(self) -> bool:
+        """Whether n is 3 or less: the ends then say little more than that n is small."""
+        return self.n <= 3
+
+    def __str__(self) -> str:
+        freedom = "" if self.df is None else f", df={self.df}"
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}{freedom}, {self.kind}{', wide' if self.wide else ''}"
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Student's t interval of a mean over seeds (or over networks): one value each. Raises ConfigError for fewer than two or one not finite."""
+    return _student(values, level, "over seeds by Student's t")
+
+
+def paired_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Interval:
+    """Student's t interval of the mean of `first - second`, matched seed by seed.
+
+    Raises ConfigError for sequences of unequal length, fewer than two pairs, or a value that is not finite.
+    """
+    if len(first) != len(second):
+        raise ConfigError(f"{len(first)} values cannot be paired with {len(second)}. Run both arms with the same seeds.")
+    return _student([one - other for one, other in zip(first, second, strict=True)], level, "paired over seeds by Student's t")
+
+
+def _student(values: Sequence[float], level: float, kind: str) -> Interval:
+    count = len(values)
+    if count < 2:
+        raise ConfigError(f"an interval over seeds needs two values or more, not {count}. Run more seeds.")
+    _check_level(values, level)
+    mean = math.fsum(values) / count
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    half = float(stdtrit(count - 1, (1 + level) / 2)) * spread / math.sqrt(count)
+    return Interval(mean, mean - half, mean + half, count, count - 1, kind)
+
+
+def bootstrap_interval(correct: Bool[Tensor, "n"] | Float[Tensor, "n"], generator: torch.Generator, resamples: int = 2000, level: float = 0.95) -> Interval:
+    """Percentile bootstrap interval of a mean over test images: `correct` holds one value an image, such as hit or miss.
+
+    It says how far the score would move with other test images for one trained network; it says nothing about seeds.
+    Raises ConfigError for fewer than two images, fewer than 100 resamples, or a value that is not finite.
+    """
+    values = correct.detach().cpu().double()
+    if len(values) < 2 or resamples < 100:
+        raise ConfigError(f"a bootstrap needs two images and 100 resamples or more, not {len(values)} and {resamples}.")
+    _check_level(values.tolist(), level)
+    means = torch.stack([values[torch.randint(len(values), (len(values),), generator=generator)].mean() for _ in range(resamples)])
+    low, high = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=means.dtype)).tolist()
+    return Interval(float(values.mean()), low, high, len(values), None, "bootstrap over test images")
+
+
+def _check_level(values: Sequence[float], level: float) -> None:
+    if not 0 < level < 1:
+        raise ConfigError(f"the level is {level}; it must lie between 0 and 1, such as 0.95.")
+    if not all(math.isfinite(value) for value in values):
+        raise ConfigError("an interval was asked of values that are not all finite. Leave the diverged runs out and say so.")
+
+
+def compare(name: str, value: float, low: float, high: float) -> tuple[str, str]:
+    """A trained score for print: the rounded number, which moves with the machine, and a verdict that should not.
+
+    `low` and `high` are the ends of the stored record's interval; they count as inside. Gives for example
+    `("0.853", "accuracy: inside the stored interval")`. Raises ConfigError for a number that is not finite or low > high.
+    """
+    if not all(math.isfinite(number) for number in (value, low, high)) or low > high:
+        raise ConfigError(f"{name} {value} cannot be placed in the interval {low} .. {high}.")
+    where = "below" if value < low else "above" if value > high else "inside"
+    return f"{value:.3f}", f"{name}: {where} the stored interval"

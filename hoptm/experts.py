@@ -1,0 +1,326 @@
+"""Experts: networks trained on real data, of whose paths a student's will be compared with.
+
+A path is trained by a pure step `(gradient, theta, settings) -> theta` on flat parameters: plain SGD, or the
+flat-minimum step of FTD. Only checkpoints that a run can draw are kept, and training stops at the last of them.
+Finished experts are cached; missing ones are trained side by side, one thread each, with the same bits however many.
+"""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from hoptm import augment, trajectories
+from hoptm.config import Config, ExpertConfig, generator, hash_of
+from hoptm.data import Splits, Standardisation, single_label, standardisation
+from hoptm.errors import ConfigError, DivergedError, FileError, HoptmError
+from hoptm.files import digest_of
+from hoptm.networks import Network, network
+from hoptm.trajectories import Trajectories
+
+Gradient: TypeAlias = Callable[[Tensor], Tensor]
+"""From parameters (P,) to the gradient (P,) of one batch's loss."""
+Step: TypeAlias = Callable[[Gradient, Tensor, ExpertConfig], Tensor]
+
+_POOL_SECONDS = 10.0
+"""Work below this is done here: starting processes would take as long."""
+
+
+def sgd(gradient: Gradient, theta: Float[Tensor, "p"], settings: ExpertConfig) -> Float[Tensor, "p"]:
+    """One plain gradient step of size `settings.lr`: no momentum, no weight decay."""
+    return theta - settings.lr * gradient(theta)
+
+
+def flat(gradient: Gradient, theta: Float[Tensor, "p"], settings: ExpertConfig) -> Float[Tensor, "p"]:
+    """One step towards a flat minimum; two gradients of the same batch, norms over all parameters.
+
+    With g the gradient at theta, the adaptive probe is e = rho theta^2 g / || |theta| g ||, g' the gradient at theta + e, and the
+    step follows g' - alpha (g - its projection on g'), which also closes the gap between the two losses (Zhuang et
+    al. 2022, GSAM; Kwon et al. 2021 for the adaptive radius; used for experts by Du et al. 2023, FTD).
+    """
+    here = gradient(theta)
+    probe = settings.rho * theta**2 * here / (torch.linalg.vector_norm(theta * here) + 1e-12)
+    there = gradient(theta + probe)
+    direction = there / (torch.linalg.vector_norm(there) + 1e-12)
+    across = here - torch.dot(here, direction) * direction
+    after: Tensor = theta - settings.lr * (there - settings.sharpness * across)
+    return after
+
+
+OPTIMISERS: dict[str, Step] = {"sgd": sgd, "flat": flat}
+
+
+def steps_per_epoch(count: int, batch: int) -> int:
+    """Optimiser steps in one pass through `count` images; a short last batch is a step too."""
+    return -(-count // batch)
+
+
+def reachable_steps(config: Config, train_count: int) -> tuple[int, ...]:
+    """The optimiser steps at which a run can read an expert: ascending, the same for every method.
+
+    For each start epoch t that can be drawn: t, the published middle (2 t + M) // 2, and t + M, with M epochs matched.
+    """
+    (first, last), length = config.match.start_epochs, config.match.expert_epochs
+    epochs = {epoch for start in range(first, last) for epoch in (start, (2 * start + length) // 2, start + length)}
+    return tuple(epoch * steps_per_epoch(train_count, config.experts.batch) for epoch in sorted(epochs))
+
+
+def estimate_bytes(config: Config, parameters: int, train_count: int) -> int:
+    """Disk that all experts of a run take, in bytes, for a network of P `parameters`."""
+    steps = len(reachable_steps(config, train_count))
+    return config.experts.count * (steps * (4 * parameters + 200) + 3_000)
+
+
+def train(
+    network: Network,
+    images: Float[Tensor, "n c h w"],
+    labels: Int64[Tensor, "n"],
+    settings: ExpertConfig,
+    keep: Sequence[int],
+    generator: torch.Generator,
+) -> dict[int, Float[Tensor, "p"]]:
+    """Train one network on standardised images, from its initial state to the last step in `keep`.
+
+    Returns the parameters after each of the optimiser steps in `keep` (0: before the first), on the CPU. The
+    generator draws the initial network, a permutation of the images each epoch, and each batch's augmentation.
+    Raises ConfigError for an unknown optimiser or augmentation, DivergedError when a parameter is not finite.
+    """
+    step = _optimiser(settings.optimiser)
+    last = max(keep, default=-1)
+    if last < 0 or min(keep) < 0:
+        raise ConfigError(f"optimiser steps to keep are {list(keep)}; give one or more, each 0 or more.")
+    theta = network.initial(generator).to(images.device)
+    batches = _batches(len(labels), settings.batch, generator)
+    kept: dict[int, Tensor] = {}
+    for now in range(last + 1):
+        if now in keep:
+            kept[now] = theta.detach().cpu().clone()  # without the copy, an optimiser that works in place changes what was kept
+        if now == last:
+            break
+        batch = next(batches)
+        drawn = augment.draw(settings.augmentation, len(batch), network.size, generator)
+        theta = step(_gradient(network, augment.apply(images[batch], drawn), labels[batch]), theta, settings)
+        if not torch.isfinite(theta).all():
+            raise DivergedError(f"an expert left the finite numbers at optimiser step {now + 1} of {last}. Lower experts.lr (now {settings.lr:g}).")
+    return kept
+
+
+def _optimiser(name: str) -> Step:
+    if name not in OPTIMISERS:
+        raise ConfigError(f"no optimiser {name!r} for experts; there are {', '.join(OPTIMISERS)}.")
+    return OPTIMISERS[name]
+
+
+def _batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield from torch.randperm(count, generator=generator).split(batch)
+
+
+def _gradient(network: Network, images: Tensor, labels: Tensor) -> Gradient:
+    def gradient(theta: Tensor) -> Tensor:
+        leaf = theta.detach().requires_grad_()
+        return torch.autograd.grad(F.cross_entropy(network(leaf, images), labels), leaf)[0]
+
+    return gradient
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that a worker process needs; plain data, so that it can be sent."""
+
+    config: Config
+    images: np.ndarray
+    labels: np.ndarray
+    classes: int
+    standard: Standardisation
+    keep: tuple[int, ...]
+    info: Mapping[str, Any]
+    folder: Path
+    device: str
+
+    @property
+    def network(self) -> Network:
+        return network(self.config.network, channels=self.images.shape[1], classes=self.classes, size=self.images.shape[2])
+
+
+def experts(
+    config: Config, splits: Splits, *, cache: Path | None = None, progress: bool = True, processes: int | None = None, device: str = "cpu"
+) -> Trajectories:
+    """The experts of a run: read from the cache, the missing ones trained on the train split and stored there.
+
+    `cache` is a folder (default: the environment variable HOPTM_CACHE, else the user's cache). `processes` bounds how many are trained side
+    by side (default: the cores that are free to this process; one when the work is short or on a GPU). A run that is killed keeps
+    its finished experts, and another that wants the same ones at the same time waits for them.
+
+    Raises DataError for a multi-label set, ConfigError for settings out of range, FileError for a damaged or foreign
+    file in the cache or a full disk, DivergedError when training fails, HoptmError when a worker process is killed.
+    """
+    if processes is not None and processes < 1:
+        raise ConfigError(f"processes is {processes}; it must be 1 or more.")
+    job = _job(config, single_label(splits), cache, device)
+    missing = [index for index in range(config.experts.count) if not _is_made(job, index)]
+    if missing:
+        with (
+            _one_thread(),
+            tqdm(total=config.experts.count, initial=config.experts.count - len(missing), desc="experts", unit="expert", disable=not progress) as bar,
+        ):
+            number = min(len(missing), processes or _processes(job, len(missing)))
+            if number == 1:
+                make = _maker(job)
+                for index in missing:
+                    make(index)
+                    bar.update()
+            else:
+                _side_by_side(job, missing, number, bar.update)
+    return trajectories.open_folder(job.folder, job.network.layout, config.experts.count)
+
+
+def _job(config: Config, splits: Splits, cache: Path | None, device: str) -> _Job:
+    images, labels = splits.train.images.numpy(), splits.train.labels.numpy()
+    keep = reachable_steps(config, len(labels))
+    _optimiser(config.experts.optimiser)
+    layout = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size).layout
+    unread = {"count", "epochs"} | ({"rho", "sharpness"} if config.experts.optimiser == "sgd" else set())
+    train = digest_of({"images": splits.train.images, "labels": splits.train.labels})
+    made_from = {
+        "dataset": {"name": splits.info.name, "checksum": splits.info.checksum, "train": train},
+        "network": {**dataclasses.asdict(config.network), "channels": splits.channels, "classes": splits.classes, "size": splits.size},
+        "experts": {name: value for name, value in dataclasses.asdict(config.experts).items() if name not in unread},
+        "seed": config.seed,
+        "steps": keep,
+        "device": torch.device(device).type,
+    }
+    info = {**made_from, "layout": list(zip(layout.names, layout.shapes, strict=True)), "steps_per_epoch": steps_per_epoch(len(labels), config.experts.batch)}
+    return _Job(config, images, labels, splits.classes, standardisation(splits.train), keep, info, trajectories.cache_folder(made_from, cache), device)
+
+
+def _is_made(job: _Job, index: int) -> bool:
+    path = trajectories.file_of(job.folder, index)
+    if not path.exists():
+        return False
+    info = trajectories.header(path, job.network.layout)
+    if hash_of({name: info.get(name) for name in job.info}) != hash_of(job.info):
+        raise FileError(f"{path}: made from other data or settings than its folder is named for. Delete it and run again.")
+    return True
+
+
+def _maker(job: _Job) -> Callable[[int], None]:
+    """A function that makes one expert, unless another process was quicker."""
+    net = job.network
+    images = job.standard.apply(torch.from_numpy(job.images)).to(job.device)
+    labels = torch.from_numpy(job.labels).to(job.device)
+
+    def make(index: int) -> None:
+        path = trajectories.file_of(job.folder, index)
+        with trajectories.alone(path):
+            if not _is_made(job, index):
+                kept = train(net, images, labels, job.config.experts, job.keep, generator(job.config.seed, "experts", index))
+                trajectories.save(path, kept, {**job.info, "index": index})
+
+    return make
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for the work inside: bits depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _processes(job: _Job, missing: int) -> int:
+    """As many as there are cores; one when the work is short, by one gradient measured here."""
+    if torch.device(job.device).type != "cpu":
+        return 1
+    net, batch = job.network, min(job.config.experts.batch, len(job.labels))
+    gradient = _gradient(net, torch.zeros(batch, *job.images.shape[1:]), torch.zeros(batch, dtype=torch.int64))
+    theta = torch.zeros(net.layout.size)
+    gradient(theta)
+    began = time.perf_counter()
+    gradient(theta)
+    seconds = (time.perf_counter() - began) * max(job.keep) * missing
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if seconds > _POOL_SECONDS else 1
+
+
+def _side_by_side(job: _Job, missing: Sequence[int], number: int, done: Callable[[], object]) -> None:
+    """Make the missing experts in `number` fresh processes, which end when this one does or is interrupted."""
+    context = multiprocessing.get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(number, context, _begin, (job, reader))
+    try:
+        with _starting():
+            making = [pool.submit(_make, index) for index in missing]
+        for made in as_completed(making):
+            made.result()
+            done()
+    except BaseException as error:
+        writer.close()  # the workers see the end of the pipe and leave at once
+        if isinstance(error, BrokenProcessPool):
+            raise HoptmError(
+                "a process that trained an expert was ended, perhaps for want of memory. Run again with processes=1: finished ones are kept."
+            ) from error
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        writer.close()
+        reader.close()
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """While workers start: hide `__main__`, or each would run the caller's script again; and let them ignore Ctrl-C."""
+    main, handler = sys.modules["__main__"], None
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    if threading.current_thread() is threading.main_thread():
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+_here: dict[str, Callable[[int], None]] = {}
+"""In a worker: the function that makes one expert, with the data set in memory."""
+
+
+def _begin(job: _Job, parent: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    torch.set_num_threads(1)
+    _here["make"] = _maker(job)
+
+
+def _make(index: int) -> None:
+    _here["make"](index)
+
+
+def _leave_with(parent: Connection) -> None:
+    """Wait for the parent's end of the pipe to close, by its will or its death, and end this process."""
+    with contextlib.suppress(EOFError, OSError):
+        parent.recv_bytes()
+    os._exit(1)

@@ -1,0 +1,118 @@
+"""Files that are whole or absent.
+
+Everything is written beside its place and then renamed, so that a killed process or a full disk leaves the
+old file or none. Tensors are stored as safetensors, which can hold no code; a digest over the tensors travels
+in the header and is checked on reading.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hoptm.errors import FileError
+
+_DIGEST = "sha256"
+
+
+def write_aside(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file in the folder of `path`, then rename it to `path`.
+
+    Raises FileError when the disk refuses (full, read-only); nothing is left behind.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with open(temporary, "rb") as done:
+            os.fsync(done.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise FileError(f"cannot write {path}: {error}. Free some space or name another folder, then run again.") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    write_aside(path, lambda temporary: _write_text(temporary, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values, in the order of the names."""
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        whole.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        whole.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able `info` into one safetensors file, whole or not at all."""
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    header = {"info": json.dumps(info, sort_keys=True), _DIGEST: digest_of(plain)}
+    write_aside(path, lambda temporary: save_file(plain, str(temporary), metadata=header))
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The `info` of a file written by `write_tensors`; reads the header only.
+
+    Raises FileError when the file is missing, is no safetensors file or has no such header.
+    """
+    with _opened(path) as file:
+        return _info_of(path, file)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors and the `info` of a file written by `write_tensors`, its digest checked.
+
+    Raises FileError when the file is missing, truncated, of another kind, or its digest does not match.
+    """
+    with _opened(path) as file:
+        info = _info_of(path, file)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        expected = file.metadata().get(_DIGEST)
+    if digest_of(tensors) != expected:
+        raise FileError(f"{path}: the tensors do not match their checksum. The file is damaged: make or fetch it again.")
+    return tensors, info
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise FileError(f"{path}: no such file. Check the path.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise FileError(f"{path}: not a whole safetensors file ({error}). Make or fetch it again.") from error
+
+
+def _info_of(path: Path, file: Any) -> dict[str, Any]:
+    try:
+        info = json.loads((file.metadata() or {})["info"])
+    except (KeyError, ValueError) as error:
+        raise FileError(f"{path}: no description in the header. It was not written by hoptm.") from error
+    if not isinstance(info, dict):
+        raise FileError(f"{path}: the description in the header is not an object. It was not written by hoptm.")
+    return info

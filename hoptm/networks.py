@@ -1,0 +1,357 @@
+"""Networks as functions of one flat parameter vector.
+
+A `Network` holds no weights: `network(theta, images)` gives logits, and can be differentiated twice. None keeps
+state besides its parameters: no batch statistics, no dropout. Trajectory matching differentiates through training
+steps, so two layers have their own formulas here (`group_norm`, `halve`): same numbers, quicker second derivative.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from hoptm.config import NetworkConfig
+from hoptm.errors import ConfigError
+from hoptm.parameters import Layout, layout_of, unflatten
+
+NORMS = ("instance", "group", "layer", "none")
+_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class Network:
+    """A member of a family, bound to the shape of its images. Build it with `network`."""
+
+    config: NetworkConfig
+    channels: int
+    classes: int
+    size: int
+    """Height and width of the images, in pixels."""
+    layout: Layout
+    skeleton: nn.Module = field(repr=False, compare=False)
+    """The modules without memory for their weights (on the meta device)."""
+
+    def initial(self, generator: torch.Generator) -> Float[Tensor, "p"]:
+        """Fresh float32 parameters: U(-1, 1) / sqrt(fan-in) for the weights and biases of linear maps and
+        convolutions (torch's default), ones and zeros for norms, N(0, 0.02) for positions. Uses `generator` alone.
+        """
+        parts = [_fresh(module, name, value.shape, generator) for module in self.skeleton.modules() for name, value in module.named_parameters(recurse=False)]
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    def __call__(self, theta: Float[Tensor, "p"], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """Logits of standardised images under the parameters `theta`, both of one float type.
+
+        Raises ConfigError when the images or the parameters are not of this network's shape.
+        """
+        expected = (self.channels, self.size, self.size)
+        if images.shape[1:] != expected:
+            raise ConfigError(f"images of shape {tuple(images.shape[1:])} were given to a network for {expected} (channels, height, width).")
+        logits: Tensor = torch.func.functional_call(self.skeleton, unflatten(theta, self.layout), (images,))
+        return logits
+
+
+def network(config: NetworkConfig, *, channels: int, classes: int, size: int) -> Network:
+    """The network of `config` for square images of `size` pixels.
+
+    `width` scales the channels and `depth` counts what the family repeats; see each family. Raises ConfigError for
+    an unknown family or norm, a depth or width below 1, or an image too small for the depth.
+    """
+    if config.family not in FAMILIES:
+        raise ConfigError(f"no network family {config.family!r}; there are {', '.join(FAMILIES)}.")
+    if config.norm not in NORMS:
+        raise ConfigError(f"no norm {config.norm!r}; there are {', '.join(NORMS)}.")
+    if min(config.depth, config.width, channels, classes, size) < 1:
+        raise ConfigError(f"depth {config.depth}, width {config.width}, channels {channels}, classes {classes} and size {size} must all be 1 or more.")
+    with torch.device("meta"):
+        skeleton = FAMILIES[config.family](config, channels, classes, size)
+    return Network(config, channels, classes, size, layout_of(skeleton), skeleton)
+
+
+def _fresh(module: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        bound = 1 / math.sqrt(module.weight[0].numel())
+        return (2 * torch.rand(shape, generator=generator) - 1) * bound
+    if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+        return torch.ones(shape) if name == "weight" else torch.zeros(shape)
+    return 0.02 * torch.randn(shape, generator=generator)
+
+
+# --- two layers with a quick second derivative -------------------------------------------------------------------
+
+
+def group_norm(images: Float[Tensor, "n c h w"], weight: Float[Tensor, "c"], bias: Float[Tensor, "c"], groups: int) -> Float[Tensor, "n c h w"]:
+    """Group normalisation (Wu and He, 2018): biased variance over each group of an image, eps 1e-5, affine.
+
+    The values of `F.group_norm`; reverse mode may be nested twice, a third derivative or forward mode is refused.
+    """
+    normalised: Tensor = _Normalise.apply(images, weight, bias, groups)[0]  # type: ignore[no-untyped-call]
+    return normalised
+
+
+class _Normalise(torch.autograd.Function):
+    @staticmethod
+    def forward(images: Tensor, weight: Tensor, bias: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        count, channels, height, width = images.shape
+        return torch.native_group_norm(images.contiguous(), weight, bias, count, channels, height * width, groups, _EPS)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        images, weight, _, ctx.groups = inputs
+        _, mean, rate = output
+        ctx.mark_non_differentiable(mean, rate)
+        ctx.save_for_backward(images, weight, mean, rate)
+
+    @staticmethod
+    def backward(ctx: Any, upper: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+        grads: tuple[Tensor, Tensor, Tensor] = _NormaliseGradient.apply(upper, *ctx.saved_tensors, ctx.groups)  # type: ignore[no-untyped-call]
+        return *grads, None
+
+
+class _NormaliseGradient(torch.autograd.Function):
+    """The gradient of group norm as a map of its own: (g, x, w) -> (dx, dw, db), and that map's gradient.
+
+    With z = (x - mean) r, r = 1 / sqrt(variance + eps) and h = w g, means taken over a group:
+    dx = r (h - mean h - z mean(h z)),  dw = sum g z,  db = sum g.
+    """
+
+    @staticmethod
+    def forward(upper: Tensor, images: Tensor, weight: Tensor, mean: Tensor, rate: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        count, channels, height, width = images.shape
+        backward = torch.ops.aten.native_group_norm_backward
+        grads: tuple[Tensor, Tensor, Tensor] = backward(
+            upper.contiguous(), images.contiguous(), mean, rate, weight, count, channels, height * width, groups, [True] * 3
+        )
+        return grads
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        *tensors, ctx.groups = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, u: Tensor, u_weight: Tensor, u_bias: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        """Gradient of <u, dx> + <u_weight, dw> + <u_bias, db>; every full-sized result is a sum of u, g and z with
+        one coefficient a channel of each image, so the coefficients (n, groups, channels a group) come first."""
+        g, x, weight, mean, rate = ctx.saved_tensors
+        count, channels, height, width = x.shape
+        each: tuple[int, int] = (ctx.groups, channels // ctx.groups)
+        r = rate.view(count, ctx.groups, 1)
+        w, v, b = weight.view(each), u_weight.view(each), u_bias.view(each)
+
+        def summed(value: Tensor) -> Tensor:
+            return value.sum((2, 3)).view(count, *each)
+
+        def averaged(sums: Tensor) -> Tensor:
+            return sums.sum(2, keepdim=True) / (height * width * each[1])
+
+        def spread(value: Tensor) -> Tensor:
+            return value.expand(count, *each).reshape(count, channels, 1, 1)
+
+        z = torch.addcmul(spread(-mean.view_as(r) * r), x, spread(r))
+        uz, ug, gz, u_sum, g_sum = summed(u * z), summed(u * g), summed(g * z), summed(u), summed(g)
+        u_mean, uz_mean, hz_mean = averaged(u_sum), averaged(uz), averaged(w * gz)
+        for_g = torch.addcmul(spread(b - r * w * u_mean), u, spread(r * w)).addcmul_(z, spread(v - r * w * uz_mean))
+        for_weight = (r * (ug - u_mean * g_sum - uz_mean * gz)).sum(0).reshape(channels)
+        # Through z with r held: q = on_u u + on_g g. Through r: the last two terms of on_z.
+        on_u, on_g = -r * hz_mean, v - r * uz_mean * w
+        q_mean, qz_mean = averaged(on_u * u_sum + on_g * g_sum), averaged(on_u * uz + on_g * gz)
+        on_z = -r * qz_mean - r * r * (averaged(w * ug) - u_mean * averaged(w * g_sum) - uz_mean * hz_mean)
+        for_x = torch.addcmul(spread(-r * q_mean), u, spread(r * on_u)).addcmul_(g, spread(r * on_g)).addcmul_(z, spread(on_z))
+        return for_g, for_x, for_weight, None, None, None
+
+
+def halve(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:
+    """Average pooling over 2 x 2 pixels; an odd last row or column is dropped.
+
+    On a CPU as one product with a constant matrix, which is several times quicker than the pooling kernel.
+    """
+    if images.device.type != "cpu":
+        return F.avg_pool2d(images, 2)
+    count, channels, height, width = images.shape
+    rows, columns = height // 2, width // 2
+    pairs = images[:, :, : 2 * rows, : 2 * columns].reshape(-1, 4 * columns)
+    pooling = 0.25 * torch.eye(columns, dtype=images.dtype).repeat_interleave(2, 0).repeat(2, 1)
+    pooled: Tensor = pairs @ pooling
+    return pooled.view(count, channels, rows, columns)
+
+
+class _Halve(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return halve(images)
+
+
+class _GroupNorm(nn.GroupNorm):
+    def forward(self, images: Tensor) -> Tensor:
+        return group_norm(images, self.weight, self.bias, self.num_groups)
+
+
+def _norm(kind: str, channels: int) -> nn.Module:
+    """instance: a group a channel; group: at most 32 groups of 2 channels or more; layer: one group; none: nothing."""
+    shared = math.gcd(channels, 32)
+    groups = {"instance": channels, "group": shared // 2 if shared == channels > 1 else shared, "layer": 1}
+    return nn.Identity() if kind == "none" else _GroupNorm(groups[kind], channels, eps=_EPS)
+
+
+# --- the families ------------------------------------------------------------------------------------------------
+
+
+def _fits(size: int, halvings: int, config: NetworkConfig) -> None:
+    if size >> halvings < 1:
+        raise ConfigError(f"images of {size} pixels are too small for a {config.family} of depth {config.depth}, which needs {2**halvings}. Lower the depth.")
+
+
+def _deepest(config: NetworkConfig, most: int) -> None:
+    if config.depth > most:
+        raise ConfigError(f"a {config.family} has depth 1 to {most}, not {config.depth}.")
+
+
+def _convolved(inputs: int, outputs: int, norm: str, *end: tuple[str, nn.Module], bias: bool = True) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
+    return nn.Sequential(OrderedDict([("conv", conv), ("norm", _norm(norm, outputs)), ("relu", nn.ReLU()), *end]))
+
+
+def convnet(config: NetworkConfig, channels: int, classes: int, size: int) -> nn.Module:
+    """`depth` blocks of 3 x 3 convolution to `width` channels, norm, ReLU, 2 x 2 average pooling; then a linear map.
+
+    The network of the trajectory-matching literature (Gidaris and Komodakis, 2018; Cazenavette et al., 2022).
+    """
+    _fits(size, config.depth, config)
+    inputs = [channels] + [config.width] * (config.depth - 1)
+    blocks = nn.Sequential(*[_convolved(count, config.width, config.norm, ("pool", _Halve())) for count in inputs])
+    features = config.width * (size >> config.depth) ** 2
+    return nn.Sequential(OrderedDict([("blocks", blocks), ("flatten", nn.Flatten()), ("classifier", nn.Linear(features, classes))]))
+
+
+class _GlobalMean(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3))
+
+
+def vgg(config: NetworkConfig, channels: int, classes: int, size: int) -> nn.Module:
+    """VGG-like (Simonyan and Zisserman, 2015): `depth` stages (1 to 5; 5 is VGG-11) of `width` times 1, 2, 4, 8, 8
+    channels with 1, 1, 2, 2, 2 convolutions. Pooling stops at maps of 2 or 3 pixels; then the mean of each map.
+    """
+    _deepest(config, 5)
+    _fits(size, 1, config)
+    layers: list[nn.Module] = []
+    inputs = channels
+    for times, convolutions in [(1, 1), (2, 1), (4, 2), (8, 2), (8, 2)][: config.depth]:
+        for _ in range(convolutions):
+            layers.append(_convolved(inputs, times * config.width, config.norm))
+            inputs = times * config.width
+        if size >= 4:
+            layers.append(_Halve())
+            size //= 2
+    return nn.Sequential(OrderedDict([("layers", nn.Sequential(*layers)), ("pool", _GlobalMean()), ("classifier", nn.Linear(inputs, classes))]))
+
+
+class _Residual(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str) -> None:
+        super().__init__()
+        biased = norm == "none"
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=biased)
+        self.first_norm = _norm(norm, outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=biased)
+        self.second_norm = _norm(norm, outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=biased), _norm(norm, outputs))
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = F.relu(self.first_norm(self.first(images)))
+        return F.relu(self.second_norm(self.second(inner)) + self.shortcut(images))
+
+
+def resnet(config: NetworkConfig, channels: int, classes: int, size: int) -> nn.Module:
+    """ResNet-like (He et al., 2016), with a 3 x 3 stem for small images: `depth` stages (1 to 4; 4 is ResNet-18) of
+    two residual blocks and `width` times 1, 2, 4, 8 channels, each stage but the first at half the resolution.
+    """
+    _deepest(config, 4)
+    _fits(size, config.depth, config)
+    blocks: list[nn.Module] = [_convolved(channels, config.width, config.norm, bias=config.norm == "none")]
+    inputs = config.width
+    for stage in range(config.depth):
+        outputs = config.width * 2**stage
+        blocks += [_Residual(inputs, outputs, 2 if stage else 1, config.norm), _Residual(outputs, outputs, 1, config.norm)]
+        inputs = outputs
+    return nn.Sequential(OrderedDict([("blocks", nn.Sequential(*blocks)), ("pool", _GlobalMean()), ("classifier", nn.Linear(inputs, classes))]))
+
+
+def _feature_norm(kind: str, features: int) -> nn.Module:
+    return nn.Identity() if kind == "none" else nn.LayerNorm(features, eps=_EPS)
+
+
+def mlp(config: NetworkConfig, channels: int, classes: int, size: int) -> nn.Module:
+    """Multi-layer perceptron: `depth` hidden layers of `width` units, each a linear map, norm and ReLU.
+
+    Without maps every norm but "none" is layer norm.
+    """
+    layers: list[nn.Module] = [nn.Flatten()]
+    inputs = channels * size * size
+    for _ in range(config.depth):
+        layers += [nn.Linear(inputs, config.width), _feature_norm(config.norm, config.width), nn.ReLU()]
+        inputs = config.width
+    return nn.Sequential(OrderedDict([("layers", nn.Sequential(*layers)), ("classifier", nn.Linear(inputs, classes))]))
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = next(heads for heads in (8, 4, 2, 1) if width % heads == 0 and (width >= 16 * heads or heads == 1))
+        self.mix, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        count, places, width = tokens.shape
+        parts = self.mix(tokens).view(count, places, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        query, key, value = parts.unbind(0)
+        weights = (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(-1)  # fused attention has no second derivative
+        return self.out((weights @ value).transpose(1, 2).reshape(count, places, width))  # type: ignore[no-any-return]
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, norm: str) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = _feature_norm(norm, width), _Attention(width)
+        self.hidden_norm, self.hidden, self.out = _feature_norm(norm, width), nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attention(self.attention_norm(tokens))
+        return tokens + self.out(F.gelu(self.hidden(self.hidden_norm(tokens))))  # type: ignore[no-any-return]
+
+
+class _Patches(nn.Module):
+    def __init__(self, channels: int, width: int, size: int) -> None:
+        super().__init__()
+        patch = min((side for side in range(1, size + 1) if size % side == 0), key=lambda side: abs(side - size / 7))
+        self.project = nn.Conv2d(channels, width, patch, patch)
+        self.position = nn.Parameter(torch.empty((size // patch) ** 2, width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.project(images).flatten(2).transpose(1, 2) + self.position  # type: ignore[no-any-return]
+
+
+class _TokenMean(nn.Module):
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.mean(1)
+
+
+def vit(config: NetworkConfig, channels: int, classes: int, size: int) -> nn.Module:
+    """Small vision transformer (Dosovitskiy et al., 2021): `depth` layers of `width` features over about 7 x 7 patches
+    (the divisor of `size` nearest to a seventh of it), learned positions, the mean over tokens, no dropout.
+
+    Every norm but "none" is layer norm.
+    """
+    layers: list[nn.Module] = [_Patches(channels, config.width, size), *[_Layer(config.width, config.norm) for _ in range(config.depth)]]
+    layers += [_feature_norm(config.norm, config.width), _TokenMean()]
+    return nn.Sequential(OrderedDict([("layers", nn.Sequential(*layers)), ("classifier", nn.Linear(config.width, classes))]))
+
+
+FAMILIES: dict[str, Callable[[NetworkConfig, int, int, int], nn.Module]] = {"convnet": convnet, "resnet": resnet, "vgg": vgg, "mlp": mlp, "vit": vit}

@@ -1,0 +1,87 @@
+"""From records to the numbers a page may state: arms, paired gains, plain tables.
+
+Nothing here trains. A score of an arm at one seed is the mean over its fresh networks; an interval is over seeds by
+Student's t, and a gain is paired seed by seed.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hoptm.errors import DataError
+from hoptm.evaluate import Interval, interval, paired_interval
+from hoptm.records import Record
+
+SCORES = ("accuracy", "balanced_accuracy", "auc")
+NAMES = {
+    "endpoint": "end point",
+    "published": "published",
+    "start": "the real images it started from",
+    "random": "fresh random real images",
+    "full": "all real images",
+}
+"""What an arm is called in words."""
+
+
+def stored(kind: str) -> Path:
+    """The folder of what ships with the book: `records` or `distilled`, in a checkout or in the installed package."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "data" / kind, package / "stored" / kind):
+        if folder.is_dir():
+            return folder
+    raise DataError(f"no stored {kind}: neither data/{kind} of a checkout nor {kind} in the installed package. Install hoptm again.")
+
+
+def select(records: Sequence[Record], *, dataset: str, method: str, ipc: int, profile: str = "fast") -> list[Record]:
+    """The records of one arm, one a seed, in the order of the seeds."""
+    found = [
+        record for record in records if (record.dataset["name"], record.method, record.ipc, record.config["profile"]) == (dataset, method, ipc, profile)
+    ]  # fmt: skip
+    return sorted(found, key=lambda record: record.seed)
+
+
+def by_seed(records: Sequence[Record], score: str) -> dict[int, float]:
+    """The mean of a score over each record's fresh networks, by seed."""
+    return {record.seed: sum(one[score] for one in record.scores["scores"]) / len(record.scores["scores"]) for record in records}
+
+
+def arm(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> Interval:
+    """Mean and 95 % interval over seeds of one arm. Raises DataError when fewer than two seeds are on record."""
+    values = by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score)
+    if len(values) < 2:
+        raise DataError(f"{len(values)} seeds on record for {dataset}, {method}, IPC {ipc}, {profile}; an interval needs two.")
+    return interval(list(values.values()))
+
+
+def gain(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> Interval:
+    """Mean and 95 % interval of first minus second over the seeds that both arms share."""
+    one, other = (by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score) for method in (first, second))
+    shared = sorted(set(one) & set(other))
+    if len(shared) < 2:
+        raise DataError(f"{first} and {second} share {len(shared)} seeds on record for {dataset}, IPC {ipc}; a paired interval needs two.")
+    return paired_interval([one[seed] for seed in shared], [other[seed] for seed in shared])
+
+
+def arms_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], methods: Sequence[str] = tuple(NAMES), profile: str = "fast") -> str:
+    """Every arm with its mean and 95 % interval of each score, as plain text."""
+    lines = [f"{'IPC':>4s}  {'arm':32s} {'n':>2s}" + "".join(f"  {score.replace('_', ' '):>22s}" for score in SCORES)]
+    for ipc in ipcs:
+        for method in methods:
+            budget = 0 if method == "full" else ipc
+            found = select(records, dataset=dataset, method=method, ipc=budget, profile=profile)
+            if len(found) < 2:
+                continue
+            cells = [arm(records, score, dataset=dataset, method=method, ipc=budget, profile=profile) for score in SCORES]
+            text = "".join(f"  {cell.mean:6.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells)
+            lines.append(f"{ipc if budget else 'all':>4}  {NAMES[method]:32s} {len(found):2d}{text}")
+    return "\n".join(lines)
+
+
+def gains_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], pairs: Sequence[tuple[str, str]], profile: str = "fast") -> str:
+    """Paired gains with 95 % intervals, as plain text; n seeds give n - 1 degrees of freedom."""
+    lines = [f"{'IPC':>4s}  {'gain':58s} {'n':>2s}" + "".join(f"  {score.replace('_', ' '):>24s}" for score in SCORES)]
+    for ipc in ipcs:
+        for first, second in pairs:
+            cells = [gain(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile) for score in SCORES]
+            text = "".join(f"  {cell.mean:+7.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" for cell in cells)
+            lines.append(f"{ipc:4d}  {NAMES[first] + ' against ' + NAMES[second]:58s} {cells[0].n:2d}{text}")
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""The same gradient, the textbook way: one graph through every inner step.
+
+Autograd records all T steps and walks back through them. It is short, it is what the adjoint engine must equal, and
+its memory grows with T: every step's activations stay until the end.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from hoptm.adjoint import Gradients, InnerLoss, Plan, Predict, check_waypoints, inner_gradient
+from hoptm.path_losses import PathLoss
+
+
+def path_gradient(
+    predict: Predict,
+    path_loss: PathLoss,
+    expert: Float[Tensor, "k p"],
+    images: Float[Tensor, "n c h w"],
+    targets: Tensor,
+    lr: Float[Tensor, ""],
+    plan: Plan,
+    waypoints: Sequence[int] | Callable[[Tensor], Sequence[int]],
+    inner_loss: InnerLoss = F.cross_entropy,
+) -> Gradients:
+    """As `adjoint.path_gradient`, by plain autograd through the unrolled loop; memory grows with T."""
+    soft = targets.is_floating_point()
+    images = images.detach().clone().requires_grad_()
+    targets = targets.detach().clone().requires_grad_(soft)
+    lr = lr.detach().clone().requires_grad_()
+
+    path = [expert[0].detach().clone().requires_grad_()]
+    for batch, drawn in zip(plan.batches, plan.draws, strict=True):
+        gradient = inner_gradient(predict, inner_loss, path[-1], images[batch], targets[batch], drawn, graph=True)
+        path.append(path[-1] - lr * gradient)
+
+    steps = waypoints(torch.stack(path).detach()) if callable(waypoints) else waypoints
+    check_waypoints(steps, plan.steps, len(expert))
+    student = torch.stack([path[step] for step in steps])
+    loss = path_loss(student, expert)
+    inputs = (images, lr, targets) if soft else (images, lr)
+    gradients = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+    return Gradients(loss.detach(), gradients[0], gradients[2] if soft else None, gradients[1], student.detach())

@@ -1,0 +1,205 @@
+"""The commands, as a person types them: each in its own process."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SMOKE = ["--ipc", "1", "--profile", "smoke", "--seed", "1"]
+
+
+def hoptm(*words, **named):
+    return subprocess.run([sys.executable, "-m", "hoptm", *map(str, words)], capture_output=True, text=True, timeout=120, **named)
+
+
+def refused(done, *words):
+    """One clear error: status 2, no traceback, each word named."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    for word in words:
+        assert str(word) in done.stderr, done.stderr
+    return True
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    out = tmp_path_factory.mktemp("made") / "set.safetensors"
+    done = hoptm("distill", "--dataset", "phantom:450", *SMOKE, "--method", "published", "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_distill_writes_one_file_and_one_json_object(made):
+    out, done = made
+    report = json.loads(done.stdout)
+    assert report["config"]["method"] == "published" and report["config"]["seed"] == 1 and report["images"] == 9
+    assert [path.name for path in out.parent.iterdir()] == ["set.safetensors"]
+    assert "estimate:" in done.stderr and "memory" in done.stderr and "disk" in done.stderr
+    assert done.stderr.index("estimate:") < done.stderr.index("distil:")
+
+
+def test_evaluate_puts_random_images_beside_the_set(made):
+    done = hoptm("evaluate", made[0], "--dataset", "phantom:450", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    for arm in ("set", "random"):
+        assert len(report[arm]["scores"]) == 2 and 0 <= report[arm]["scores"][0]["auc"] <= 1
+        assert report[arm]["recipe"]["optimiser"] in ("sgd", "adamw")
+    plain = hoptm("evaluate", made[0], "--dataset", "phantom:450")
+    assert "random" in plain.stdout and "auc" in plain.stdout
+
+
+def test_two_processes_write_the_same_bytes(made, tmp_path):
+    again = tmp_path / "again.safetensors"
+    assert hoptm("distill", "--dataset", "phantom:450", *SMOKE, "--method", "published", "--out", again).returncode == 0
+    assert again.read_bytes() == made[0].read_bytes()
+
+
+def test_verify_passes_and_can_fail(tmp_path):
+    done = hoptm("verify")
+    assert done.returncode == 0 and "it2_grad_images" in done.stdout and done.stdout.strip().splitlines()[-1].startswith("equal")
+    from hoptm.verify import golden_files
+
+    with np.load(golden_files()[0]) as file:
+        golden = {name: file[name] for name in file.files}
+    golden["it0_grad_images"] = golden["it0_grad_images"] * 1.001
+    np.savez(tmp_path / "other.npz", **golden)
+    failed = hoptm("verify", tmp_path / "other.npz", "--json")
+    assert failed.returncode == 1 and json.loads(failed.stdout)["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--ipc", "0"], "ipc is 0"),
+        (["--set", "match.lr=-0.1"], "step size"),
+        (["--set", "match.lr=1e9"], "step size"),
+        (["--set", "match.colour=1"], "match.colour"),
+        (["--set", "lr"], "PART.NAME=VALUE"),
+        (["--ipc", "4000"], "class 0"),
+        (["--dataset", "pneumoniamnits"], "pneumoniamnist"),
+        (["--out", "set.pt"], ".safetensors"),
+        (["--out", "no/such/folder/set.safetensors"], "no such folder"),
+        (["--method", "magic"], "endpoint"),
+    ],
+)
+def test_bad_words_end_in_one_line(tmp_path, words, named):
+    given = {"--dataset": "phantom:450", "--ipc": "1", "--profile": "smoke", "--out": str(tmp_path / "set.safetensors")}
+    extra = []
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        if name in given:
+            given[name] = value
+        else:
+            extra += [name, value]
+    done = hoptm("distill", *[word for pair in given.items() for word in pair], *extra, cwd=tmp_path)
+    assert refused(done, named)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _npz(path, change=None):
+    chance = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 40), ("val", 12), ("test", 12)):
+        arrays[f"{split}_images"] = chance.integers(0, 255, (count, 28, 28), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % 2)[:, None].astype(np.uint8)
+    if change is not None:
+        change(arrays)
+    np.savez(path, **arrays)
+    return path
+
+
+def _put(key, make):
+    def change(arrays):
+        arrays[key] = make(arrays[key])
+
+    return change
+
+
+BAD = {
+    "wrong-dtype": _put("train_images", lambda images: images.astype(np.float32)),
+    "wrong-shape": _put("train_images", lambda images: images[:, 0]),
+    "missing-key": lambda arrays: arrays.pop("val_labels"),
+    "unequal-length": _put("train_labels", lambda labels: labels[:-1]),
+    "empty-class": _put("train_labels", lambda labels: labels * 2),
+    "one-class": lambda arrays: [arrays.update({f"{split}_labels": arrays[f"{split}_labels"] * 0}) for split in ("train", "val", "test")],
+    "negative-label": _put("train_labels", lambda labels: labels.astype(np.int64) - 1),
+    "nan": _put("train_labels", lambda labels: np.where(labels > 0, np.nan, 0.0)),
+    "pickled": _put("train_labels", lambda labels: np.array([{"a": 1}] * len(labels), dtype=object)),
+    "no-images": _put("train_images", lambda images: images[:0]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_a_bad_npz_ends_in_one_line(tmp_path, name):
+    path = _npz(tmp_path / f"{name}.npz", BAD[name])
+    done = hoptm("distill", "--dataset", path, *SMOKE, "--out", tmp_path / "set.safetensors")
+    assert refused(done, f"{name}.npz")
+    assert [left.name for left in tmp_path.iterdir()] == [f"{name}.npz"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_a_damaged_npz_ends_in_one_line(tmp_path, damage):
+    path = _npz(tmp_path / f"{damage}.npz")
+    path.write_bytes({"truncated": path.read_bytes()[:-700], "empty": b"", "text": b"images"}[damage])
+    assert refused(hoptm("distill", "--dataset", path, *SMOKE, "--out", tmp_path / "set.safetensors"), f"{damage}.npz")
+
+
+def test_a_good_npz_runs(tmp_path):
+    done = hoptm("distill", "--dataset", _npz(tmp_path / "good.npz"), *SMOKE, "--out", tmp_path / "set.safetensors")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_named_set_with_a_wrong_checksum(tmp_path):
+    _npz(tmp_path / "pneumoniamnist.npz")
+    done = hoptm("distill", "--dataset", "pneumoniamnist", *SMOKE, "--out", tmp_path / "set.safetensors", env={**os.environ, "HOPTM_DATA": str(tmp_path), "HOPTM_OFFLINE": "1"})
+    assert refused(done, "pneumoniamnist.npz", "checksum")
+
+
+def _folder(path, count=6, size=32):
+    chance = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label in ("a", "b"):
+            (path / split / label).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(chance.integers(0, 255, (size, size), dtype=np.uint8)).save(path / split / label / f"{number}.png")
+    return path
+
+
+def test_a_folder_with_a_broken_png_or_mixed_sizes(tmp_path):
+    folder = _folder(tmp_path / "images")
+    Image.new("L", (20, 20)).save(folder / "train/a/0.png")
+    assert refused(hoptm("distill", "--dataset", folder, *SMOKE, "--out", tmp_path / "set.safetensors"), "images", "size")
+    whole = (folder / "train/b/3.png").read_bytes()
+    (folder / "train/b/3.png").write_bytes(whole[: len(whole) // 2])
+    assert refused(hoptm("distill", "--dataset", folder, "--size", "28", *SMOKE, "--out", tmp_path / "set.safetensors"), "3.png")
+    assert not (tmp_path / "set.safetensors").exists()
+
+
+def test_a_damaged_or_foreign_set_is_refused(made, tmp_path):
+    path = tmp_path / "set.safetensors"
+    path.write_bytes(made[0].read_bytes()[:-100])
+    assert refused(hoptm("evaluate", path, "--dataset", "phantom:450"), "set.safetensors")
+    assert refused(hoptm("evaluate", tmp_path / "absent.safetensors"), "absent.safetensors")
+    assert refused(hoptm("evaluate", made[0], "--dataset", _npz(tmp_path / "grey.npz")), "grey")
+
+
+def test_a_disk_that_is_full_leaves_nothing(tmp_path):
+    """A limit on the size of any file stands in for a full disk."""
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        "sys.argv = ['hoptm', *sys.argv[1:]]; from hoptm.cli import main; main()"
+    )
+    words = [sys.executable, "-c", script, "distill", "--dataset", "phantom:450", *SMOKE, "--out", str(tmp_path / "set.safetensors")]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HOPTM_CACHE": str(tmp_path / "cache")})
+    assert refused(done, "cannot write", "space")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+
+
+def test_help_gives_units():
+    for command in ("distill", "evaluate", "verify"):
+        assert hoptm(command, "--help").returncode == 0
+    assert "images per class" in " ".join(hoptm("distill", "--help").stdout.split())

@@ -1,0 +1,91 @@
+"""Settings: ranges, profiles, seeds by name."""
+
+import json
+
+import pytest
+import torch
+
+from hoptm.config import METHODS, PROFILES, configure, from_dict, generator, hash_of
+from hoptm.errors import ConfigError
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("method", METHODS)
+def test_there_and_back_through_json(profile, method):
+    config = configure("pathmnist", method=method, ipc=10, seed=3, profile=profile)
+    assert from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_methods_share_all_but_their_own_terms():
+    end, published = (configure("pneumoniamnist", method=method, ipc=1, seed=0, profile="fast") for method in ("endpoint", "published"))
+    assert end.match.shape_weight == 0 and end.match.threshold is None
+    assert published.match.shape_weight > 0 and published.match.threshold is not None
+    assert published.changed(method="endpoint", match={"shape_weight": 0.0, "threshold": None}) == end
+
+
+PUBLISHED = [
+    ("pathmnist", 1, (80, 2, (0, 4), 10, 10.0, 0.01, 1e-7, 5e-9, 1.5, 0.5, 3)),
+    ("pathmnist", 5, (80, 2, (0, 4), 10, 10.0, 0.01, 1e-7, 5e-9, 1.5, 0.5, 3)),
+    ("pathmnist", 10, (80, 2, (0, 4), 10, 10.0, 0.01, 1e-7, 5e-9, 1.5, 0.5, 3)),
+    ("pathmnist", 100, (80, 2, (0, 40), 100, 10.0, 0.01, 1e-5, 5e-8, 1.5, 0.5, 3)),
+    ("pathmnist", 1000, (100, 2, (40, 60), 100, 10.0, 0.01, 1e-5, 5e-8, 1.5, 0.5, 3)),
+    ("covid19-cxr", 1, (80, 2, (0, 4), 10, 100.0, 0.001, 1e-7, 1e-10, 1.3, 1.0, 5)),
+    ("covid19-cxr", 10, (80, 2, (0, 20), 10, 100.0, 0.001, 1e-7, 1e-10, 1.3, 1.0, 5)),
+    ("covid19-cxr", 50, (80, 3, (0, 20), 20, 100.0, 0.001, 1e-5, 1e-10, 1.6, 1.0, 5)),
+]
+
+
+@pytest.mark.parametrize(("dataset", "ipc", "row"), PUBLISHED)
+def test_the_paper_profile_is_the_published_table(dataset, ipc, row):
+    config = configure(dataset, method="published", ipc=ipc, seed=0, profile="paper")
+    match = config.match
+    found = (match.steps, match.expert_epochs, match.start_epochs, match.batch, match.lr_images, match.lr, match.lr_lr, match.threshold, match.threshold_growth)
+    assert (*found, match.shape_weight, config.network.depth) == row
+    assert match.iterations == 10_000 and match.momentum == 0.5 and config.network.width == 128
+    experts = config.experts
+    assert (experts.count, experts.epochs, experts.batch, experts.lr, experts.rho, experts.sharpness, experts.optimiser) == (
+        100,
+        100,
+        256,
+        0.01,
+        0.01,
+        0.3,
+        "flat",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ipc": 0}, "ipc is 0"),
+        ({"seed": -1}, "seed"),
+        ({"match": {"lr": -0.1}}, "step size"),
+        ({"match": {"lr": 1e9}}, "step size"),
+        ({"match": {"lr": float("nan")}}, "step size"),
+        ({"match": {"lr_images": -1.0}}, "lr_images"),
+        ({"match": {"start_epochs": (3, 3)}}, "start_epochs"),
+        ({"match": {"start_epochs": (0, 90)}}, "epochs"),
+        ({"match": {"colour": 1}}, "no setting match.colour"),
+        ({"colour": 1}, "no setting 'colour'"),
+        ({"evaluation": {"select_by": "test"}}, "select_by"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        configure("phantom", method="endpoint", ipc=1, seed=0, profile="fast").changed(**changes)
+
+
+def test_unknown_names_list_the_known_ones():
+    with pytest.raises(ConfigError, match="smoke, fast, colab, paper"):
+        configure("phantom", method="endpoint", ipc=1, seed=0, profile="slow")
+    with pytest.raises(ConfigError, match="endpoint, published"):
+        configure("phantom", method="magic", ipc=1, seed=0)
+    with pytest.raises(ConfigError, match="does not fit"):
+        from_dict({"dataset": "phantom"})
+
+
+def test_seeds_by_name_are_streams_of_their_own():
+    first, again, other, next_seed = (torch.rand(4, generator=generator(*words)) for words in ((0, "a", 1), (0, "a", 1), (0, "a", 2), (1, "a", 1)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other) and not torch.equal(first, next_seed)
+    assert hash_of({"b": 1, "a": 2}) == hash_of({"a": 2, "b": 1})

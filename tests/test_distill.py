@@ -1,0 +1,209 @@
+"""The outer loop: same bits, resumed bits, errors with advice."""
+
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+import torch
+
+from hoptm import distill as outer
+
+from hoptm.config import MatchConfig, configure, generator
+from hoptm.data import load
+from hoptm.distill import Matching, distill, draw_plan, matching
+from hoptm.errors import DataError, DivergedError, FileError
+from hoptm.experts import experts
+
+
+def _config(method="published", seed=5, **match):
+    config = configure("phantom:450", method=method, ipc=2, seed=seed, profile="smoke")
+    return config.changed(match={"iterations": 6, "validate_every": 3, **match})
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return load("phantom:450")
+
+
+@pytest.fixture(scope="module")
+def paths(splits, tmp_path_factory):
+    return experts(_config(), splits, cache=tmp_path_factory.mktemp("cache"), progress=False, processes=1)
+
+
+def _run(splits, paths, config, **named):
+    return distill(config, splits, paths, progress=False, **named)
+
+
+@pytest.mark.parametrize("method", ["endpoint", "published"])
+def test_one_seed_gives_one_result_and_another_seed_another(splits, paths, method):
+    first, again = (_run(splits, paths, _config(method)) for _ in range(2))
+    assert torch.equal(first.last.images, again.last.images) and first.last.lr == again.last.lr
+    assert first.history == again.history
+    assert not torch.equal(first.last.images, _run(splits, paths, _config(method, seed=6)).last.images)
+
+
+def test_the_files_of_two_runs_are_the_same_bytes(splits, paths, tmp_path):
+    for name in ("one", "two"):
+        _run(splits, paths, _config()).synthetic.save(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_methods_start_from_the_same_images_batches_and_segments(splits, paths):
+    end, published = (_run(splits, paths, _config(method, lr_images=0.0, lr_lr=0.0)) for method in ("endpoint", "published"))
+    assert torch.equal(end.last.images, published.last.images)
+    assert [look.start_epoch for look in end.history] == [look.start_epoch for look in published.history]
+    assert set(end.history[0].terms) == {"end_point"} and set(published.history[0].terms) == {"end_point", "shape"}
+
+
+def test_distilling_brings_the_student_closer(splits, paths):
+    history = _run(splits, paths, _config("endpoint", iterations=40, validate_every=40)).history
+    early, late = (sum(look.total for look in part) / len(part) for part in (history[:8], history[-8:]))
+    assert late < 0.97 * early
+
+
+def test_a_run_stopped_at_any_iteration_resumes_to_the_same_bits(splits, paths, tmp_path):
+    whole = _run(splits, paths, _config())
+
+    class Stop(Exception):
+        pass
+
+    def stop_at(last, state, _look):
+        if state.iteration == last:
+            raise Stop
+
+    for last in range(1, 7):
+        state = tmp_path / f"state{last}"
+        with pytest.raises(Stop):
+            _run(splits, paths, _config(), resume=state, save_every=2, callbacks=[partial(stop_at, last)])
+        resumed = _run(splits, paths, _config(), resume=state, save_every=2)
+        assert torch.equal(resumed.last.images, whole.last.images)
+        assert torch.equal(resumed.synthetic.images, whole.synthetic.images)
+        assert resumed.history == whole.history and resumed.synthetic.info == whole.synthetic.info
+
+
+def test_the_state_of_another_run_is_refused(splits, paths, tmp_path):
+    state = tmp_path / "state"
+    _run(splits, paths, _config(), resume=state)
+    with pytest.raises(FileError, match="other settings"):
+        _run(splits, paths, _config(seed=9), resume=state)
+    state.write_bytes(state.read_bytes()[:-30])
+    with pytest.raises(FileError, match="state"):
+        _run(splits, paths, _config(), resume=state)
+
+
+def test_the_chosen_iterate_is_the_best_look(splits, paths):
+    seen = {}
+
+    def remember(state, _look):
+        seen[state.iteration] = state.images
+
+    done = _run(splits, paths, _config(), callbacks=[remember])
+    looks = done.synthetic.info["selection"]
+    assert [look["iteration"] for look in looks] == [3, 6]
+    best = max(looks, key=lambda look: (look["auc"], -look["iteration"]))
+    assert torch.equal(done.synthetic.images, seen[best["iteration"]])
+
+
+def test_the_test_split_is_never_read(splits, paths):
+    class Sealed:
+        def __getattr__(self, name):
+            raise AssertionError(f"distillation read the test split ({name})")
+
+    poisoned = type(splits)(splits.train, splits.val, splits.test, splits.info)
+    object.__setattr__(poisoned, "test", Sealed())
+    done = distill(_config(), poisoned, paths, progress=False)
+    assert torch.equal(done.last.images, _run(splits, paths, _config()).last.images)
+
+
+def test_a_path_loss_of_ones_own_in_ten_lines(splits, paths):
+    def velocity(student, expert):
+        return 1 - torch.cosine_similarity(student[-1] - student[0], expert[-1] - expert[0], dim=0)
+
+    config = _config("endpoint", iterations=30)
+    own = Matching((0, config.match.steps), lambda start: (start, start + 1), lambda mask: {"velocity": (1.0, velocity)})
+    history = _run(splits, paths, config, compare=own).history
+    assert set(history[0].terms) == {"velocity"}
+    assert sum(look.total for look in history[-6:]) < sum(look.total for look in history[:6])
+
+
+def test_an_empty_mask_moves_nothing_and_is_no_nan(splits, paths):
+    done = _run(splits, paths, _config(threshold=1e-300, shape_weight=0.0))
+    assert {look.utilisation for look in done.history} == {0.0}
+    assert {look.total for look in done.history} == {0.0}
+    first = _run(splits, paths, _config("endpoint", lr_images=0.0, lr_lr=0.0))
+    assert torch.equal(done.last.images, first.last.images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"lr_lr": 1.0}, "learned step size"), ({"lr": 10.0, "steps": 30}, "inner step|outer iteration"), ({"lr_images": 1e6, "momentum": 0.99}, "inner step|outer iteration|learned step size")],
+)
+def test_divergence_is_named_with_advice(splits, paths, changes, words):
+    with pytest.raises(DivergedError, match=words) as caught:
+        _run(splits, paths, _config("endpoint", **{"iterations": 60, "validate_every": 60, **changes}))
+    assert "Lower" in str(caught.value)
+
+
+def test_too_few_images_in_a_class(splits, paths):
+    with pytest.raises(DataError, match="class"):
+        _run(splits, paths, _config().changed(ipc=400))
+
+
+def test_the_published_middle():
+    for length, start, middle in ((2, 0, 1), (2, 3, 4), (3, 0, 1), (3, 1, 2)):
+        compare = matching(MatchConfig(steps=7, expert_epochs=length, shape_weight=0.5))
+        assert compare.student_steps == (0, 3, 7)
+        assert compare.expert_epochs(start) == (start, middle, start + length)
+    assert matching(MatchConfig(steps=7)).student_steps == (0, 7)
+
+
+@pytest.mark.parametrize(("count", "batch"), [(7, 3), (5, 10), (6, 3), (1, 1)])
+def test_a_plan_shows_every_image_before_any_again(count, batch):
+    plan = draw_plan(count, 8, MatchConfig(steps=9, batch=batch), generator(0, "plan"))
+    assert plan.steps == 9 and len(plan.draws) == 9
+    shown = torch.cat(plan.batches).tolist()
+    for first in range(0, len(shown) - count + 1, count):
+        assert sorted(shown[first : first + count]) == list(range(count))
+    assert max(len(one) for one in plan.batches) == min(count, batch)
+
+
+def test_killed_three_times_and_resumed_gives_the_same_bytes(tmp_path):
+    """SIGKILL at three moments, then the file is compared with that of a run left alone."""
+    words = [
+        sys.executable, "-m", "hoptm", "distill", "--dataset", "phantom:450", "--ipc", "1", "--method", "published", "--profile", "smoke", "--seed", "3",
+        "--set", "match.iterations=60", "--set", "match.validate_every=20", "--out",
+    ]  # fmt: skip
+    alone, killed = tmp_path / "alone.safetensors", tmp_path / "killed.safetensors"
+    subprocess.run([*words, str(alone)], check=True, capture_output=True)
+    state = killed.with_name("killed.safetensors.state")
+    wait = torch.rand(3, generator=generator(int(time.time()), "moments")).tolist()
+    kills = 0
+    for moment in wait:
+        process = subprocess.Popen([*words, str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = state.stat().st_mtime_ns if state.exists() else None
+        while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
+            time.sleep(0.01)
+        time.sleep(0.3 * moment)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        if killed.exists():
+            break
+    assert kills >= 1, "no run was killed before it had finished"
+    subprocess.run([*words, str(killed)], check=True, capture_output=True)
+    assert killed.read_bytes() == alone.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.safetensors", "killed.safetensors"]
+
+
+def test_the_outer_step_does_not_change_its_inputs(splits, paths):
+    config = _config()
+    net = outer.network(config.network, channels=3, classes=9, size=28)
+    images = torch.randn(9, 3, 28, 28, generator=generator(0, "images"))
+    state = outer.State.first(images.clone(), 0.02)
+    plan = draw_plan(9, 28, config.match, generator(0, "plan"))
+    compare = matching(config.match)
+    steps = [paths.steps[0], paths.steps[0], paths.steps[-1]]
+    outer.outer_step(state, net, paths.points(0, steps), torch.arange(9), plan, config.match, compare)
+    assert torch.equal(state.images, images) and state.mask is None and float(state.lr) == pytest.approx(0.02)

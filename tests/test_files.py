@@ -1,0 +1,69 @@
+"""Files are whole or absent."""
+
+import errno
+import os
+
+import pytest
+import torch
+
+from hoptm import files
+from hoptm.errors import FileError
+
+
+def test_round_trip_and_same_bytes(tmp_path):
+    tensors = {"b": torch.arange(6).view(2, 3), "a": torch.randn(4, dtype=torch.float64)}
+    for name in ("one", "two"):
+        files.write_tensors(tmp_path / name, dict(reversed(list(tensors.items()))) if name == "two" else tensors, {"x": [1, "y"]})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    found, info = files.read_tensors(tmp_path / "one")
+    assert info == {"x": [1, "y"]} == files.read_info(tmp_path / "one")
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_scalars_and_flags_survive(tmp_path):
+    files.write_tensors(tmp_path / "f", {"lr": torch.tensor(0.02), "mask": torch.tensor([True, False])}, {})
+    found, _ = files.read_tensors(tmp_path / "f")
+    assert found["lr"].shape == () and found["mask"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "pickle", "missing"])
+def test_damage_is_named(tmp_path, damage):
+    path = tmp_path / "set.safetensors"
+    files.write_tensors(path, {"a": torch.randn(50)}, {"k": 1})
+    whole = path.read_bytes()
+    if damage == "truncate":
+        path.write_bytes(whole[:-20])
+    elif damage == "flip":
+        path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "pickle":
+        torch.save({"a": torch.randn(3)}, path)
+    else:
+        path.unlink()
+    with pytest.raises(FileError, match=r"set\.safetensors"):
+        files.read_tensors(path)
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "set.safetensors"
+    files.write_tensors(path, {"a": torch.zeros(3)}, {})
+    before = path.read_bytes()
+
+    def full(*_words, **_named):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "save_file", full)
+    with pytest.raises(FileError, match="space"):
+        files.write_tensors(path, {"a": torch.ones(3)}, {})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["set.safetensors"]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    def stop(_path):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write_aside(tmp_path / "new", stop)
+    assert os.listdir(tmp_path) == []

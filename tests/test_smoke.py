@@ -1,0 +1,59 @@
+"""Every notebook runs in the smoke profile with unusual parameters, and its own words show that they took effect."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import form_rules
+import nbformat
+import pytest
+
+BOOK = Path(__file__).resolve().parent.parent / "book"
+UNUSUAL: dict[str, str] = {"dataset": "phantom:900", "profile": "smoke", "seed": "7919", "ipc": "2", "method": "published", "out": "out/unusual.safetensors"}
+"""What each parameter is set to; none is a default of any notebook but `dataset` and `method`, which then take the other value."""
+OTHERWISE = {"method": "endpoint"}
+
+
+def unusual(defaults: dict[str, Any]) -> dict[str, str]:
+    unknown = sorted(set(defaults) - set(UNUSUAL))
+    assert not unknown, f"no unusual value for {', '.join(unknown)}: add one to UNUSUAL"
+    values = {name: UNUSUAL[name] for name in defaults}
+    return {name: OTHERWISE.get(name, value) if str(defaults[name]) == value else value for name, value in values.items()}
+
+
+def defaults(notebook: Any) -> dict[str, Any]:
+    (cell,) = [cell for cell in notebook.cells if "parameters" in form_rules.tags(cell)]
+    lines = [line for line in ast.parse(cell.source).body if isinstance(line, ast.AnnAssign)]
+    return {ast.unparse(line.target): ast.literal_eval(line.value) for line in lines if line.value}
+
+
+@pytest.mark.timeout(400)
+def test_smoke(notebook_path: str, tmp_path: Path) -> None:
+    source = BOOK / notebook_path
+    assert source.is_file(), f"{source}: no notebook found"
+    notebook = nbformat.read(source, as_version=4)
+    values = unusual(defaults(notebook))
+    if "out" in values:
+        values["out"] = str(tmp_path / values["out"])
+    executed = tmp_path / "executed.ipynb"
+    command = [sys.executable, "-m", "papermill", str(source), str(executed), "--cwd", str(tmp_path), "--kernel", "python3", "--no-progress-bar"]
+    for name, value in values.items():
+        command += ["-p", name, value]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+    cells = nbformat.read(executed, as_version=4).cells
+    (said,) = ["".join(form_rules.texts(cell)).split() for cell in cells if "run" in form_rules.tags(cell)]
+    for name, value in values.items():
+        if name == "out":
+            assert Path(value).is_file(), f"nothing was written to {value}"
+        else:
+            assert f"{name}={value}" in said, f"{name} is not {value} in {said}"
+
+
+def test_a_parameter_without_effect_is_seen() -> None:
+    assert unusual({"seed": 0, "method": "published"}) == {"seed": "7919", "method": "endpoint"}
+    with pytest.raises(AssertionError, match="no unusual value for colour"):
+        unusual({"colour": "red"})
