@@ -294,7 +294,7 @@ def _starting() -> Iterator[None]:
     """While workers start: hide `__main__`, or each would run the caller's script again; and let them ignore Ctrl-C."""
     main, handler = sys.modules["__main__"], None
     sys.modules["__main__"] = types.ModuleType("__main__")
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None:
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -5,6 +5,7 @@ They take what a callback of `distill.distill` can collect, and share the look o
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -32,14 +33,14 @@ def dense_early(snapshots: Sequence[Snapshot], count: int) -> list[Snapshot]:
 
 
 @style()
-def film_strip(snapshots: Sequence[Snapshot], history: Sequence[Look]) -> Figure:
-    """A row of pictures for each image, above the loss of every iteration, with a running mean as a line.
+def film_strip(snapshots: Sequence[Snapshot], history: Sequence[Look], names: Sequence[str] = ()) -> Figure:
+    """A row of pictures for each image, with its name, above the loss of every iteration and its running mean.
 
     Each picture stands over its own iteration: the axis is straight between two snapshots, however far apart they are.
     Raises DataError for fewer than two snapshots, or iterations that do not ascend.
     """
     done = [iteration for iteration, _ in snapshots]
-    if len(done) < 2 or any(after <= before for before, after in zip(done, done[1:], strict=False)):
+    if len(done) < 2 or any(after <= before for before, after in pairwise(done)):
         raise DataError(f"a film strip needs two snapshots or more, of ascending iterations, not {done}.")
     count, columns, margin = len(snapshots[0][1]), len(done), 0.75
     width = WIDTH - margin - 0.1
@@ -53,6 +54,8 @@ def film_strip(snapshots: Sequence[Snapshot], history: Sequence[Look]) -> Figure
             film.imshow(mosaic(pixels[row : row + 1], 1), extent=(column - 0.47, column + 0.47, -row - 0.97, -row - 0.03), aspect="auto")
     film.set(xlim=(-0.5, columns - 0.5), ylim=(-count, 0))
     film.set_axis_off()
+    for row, name in enumerate(names):
+        film.text(-0.55, -row - 0.5, name, rotation=90, ha="right", va="center", fontsize=11)
     axes = drawn.add_axes((margin / WIDTH, 0.6 / height, width / WIDTH, 1.85 / height))
     losses = np.array([look.total for look in history])
     places = np.interp([look.iteration for look in history], done, range(columns))

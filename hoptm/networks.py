@@ -140,10 +140,12 @@ class _NormaliseGradient(torch.autograd.Function):
     def backward(ctx: Any, u: Tensor, u_weight: Tensor, u_bias: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         """Gradient of <u, dx> + <u_weight, dw> + <u_bias, db>; every full-sized result is a sum of u, g and z with
         one coefficient a channel of each image, so the coefficients (n, groups, channels a group) come first."""
-        g, x, weight, mean, rate = ctx.saved_tensors
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        g, x, weight, mean, rate = saved
         count, channels, height, width = x.shape
-        each: tuple[int, int] = (ctx.groups, channels // ctx.groups)
-        r = rate.view(count, ctx.groups, 1)
+        groups: int = ctx.groups
+        each = (groups, channels // groups)
+        r = rate.view(count, groups, 1)
         w, v, b = weight.view(each), u_weight.view(each), u_bias.view(each)
 
         def summed(value: Tensor) -> Tensor:
