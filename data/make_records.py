@@ -42,7 +42,8 @@ def distilled(config: Config, splits: Splits, folder: Path) -> tuple[SyntheticSe
     done = distill(config, splits, paths, resume=state, progress=False)
     state.unlink(missing_ok=True)
     last = done.history[-1]
-    return done.synthetic, {"selection": done.synthetic.info["selection"], "last_total": last.total, "last_utilisation": last.utilisation, "lr": done.synthetic.lr}
+    seen = {"selection": done.synthetic.info["selection"], "lr": done.synthetic.lr, "last_total": last.total, "last_utilisation": last.utilisation}
+    return done.synthetic, seen
 
 
 def keep(config: Config, splits: Splits, found: Evaluation, method: str, began: float, extra: dict[str, object]) -> None:

@@ -87,7 +87,9 @@ def forward(
         torch.sub(path[step], lr * gradient, out=path[step + 1])
     if not torch.isfinite(path[-1]).all():
         first = int((~torch.isfinite(path).all(dim=1)).nonzero()[0])
-        raise DivergedError(f"the student left the finite numbers at inner step {first} of {plan.steps}. Lower its step size (now {float(lr):.3g}) or the number of steps.")
+        raise DivergedError(
+            f"the student left the finite numbers at inner step {first} of {plan.steps}. Lower its step size (now {float(lr):.3g}) or the number of steps."
+        )
     return path
 
 

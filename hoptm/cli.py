@@ -43,8 +43,20 @@ def cli() -> None:
 @cli.command()
 @click.option("--dataset", required=True, help="A MedMNIST name, phantom, an .npz in MedMNIST's layout, or an image folder.")
 @click.option("--ipc", type=int, required=True, help="Synthetic images per class (1 or more).")
-@click.option("--method", type=click.Choice(METHODS), default="endpoint", show_default=True, help="endpoint: match the end point. published: add shape potential and mask.")
-@click.option("--profile", type=click.Choice(PROFILES), default="fast", show_default=True, help="smoke: seconds. fast: two cores. colab: one GPU. paper: the published setting.")
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="endpoint",
+    show_default=True,
+    help="endpoint: the end point alone. published: with shape potential and mask.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(PROFILES),
+    default="fast",
+    show_default=True,
+    help="smoke: seconds. fast: two cores. colab: one GPU. paper: the published setting.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws experts, initial images, batches and augmentation.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write, ending in .safetensors.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as match.iterations=50 or match.lr=0.01. Repeatable.")
@@ -66,7 +78,8 @@ def distill(dataset: str, ipc: int, method: str, profile: str, seed: int, out: P
     done.synthetic.save(out)
     state.unlink(missing_ok=True)
     report = {
-        "file": str(out), "config": config.as_dict(), "images": len(done.synthetic.labels), "lr": done.synthetic.lr, "selection": done.synthetic.info["selection"],
+        "file": str(out), "config": config.as_dict(), "images": len(done.synthetic.labels), "lr": done.synthetic.lr,
+        "selection": done.synthetic.info["selection"],
         "last": dataclasses.asdict(done.history[-1]), "expert_seconds": trained - began, "seconds": time.perf_counter() - trained, **_provenance(),
     }  # fmt: skip
     _answer(as_json, report, f"wrote {out}: {report['images']} images. Judge them with: hoptm evaluate {out}")
@@ -84,7 +97,8 @@ def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | N
     made = load_set(file)
     config = _config_of(made, file)
     if profile is not None:
-        config = config.changed(evaluation=dataclasses.asdict(configure(config.dataset, method=config.method, ipc=config.ipc, seed=config.seed, profile=profile).evaluation))
+        other = configure(config.dataset, method=config.method, ipc=config.ipc, seed=config.seed, profile=profile)
+        config = config.changed(evaluation=dataclasses.asdict(other.evaluation))
     if seed is not None:
         config = config.changed(seed=seed)
     splits = _load(dataset or made.info["source"]["name"], size or made.images.shape[-1])
@@ -107,7 +121,8 @@ def verify(files: tuple[Path, ...], as_json: bool) -> None:
     passed = all(verdict.passed for verdict in verdicts.values())
     lines = []
     for path, verdict in verdicts.items():
-        lines += [path.name, *(f"  {name:22s} {error:.1e}" for name, error in verdict.errors.items()), *(f"  {name:22s} {count} differ" for name, count in verdict.masks.items())]
+        lines += [path.name, *(f"  {name:22s} {error:.1e}" for name, error in verdict.errors.items())]
+        lines += [f"  {name:22s} {count} differ" for name, count in verdict.masks.items()]
     worst = max(max(verdict.errors.values()) for verdict in verdicts.values())
     lines.append(f"{'equal' if passed else 'NOT EQUAL'}: largest relative error {worst:.1e}, allowed {golden.TOLERANCE:.0e}")
     report = {"passed": passed, "files": {path.name: dataclasses.asdict(verdict) for path, verdict in verdicts.items()}}
@@ -152,9 +167,10 @@ def _config_of(made: SyntheticSet, file: Path) -> Config:
 
 
 def _check_fit(made: SyntheticSet, splits: Splits, file: Path) -> None:
-    wanted, given = tuple(made.images.shape[1:]), (splits.channels, splits.size, splits.size)
-    if wanted != given or len(made.info["class_names"]) != splits.classes:
-        raise ConfigError(f"{file} holds images {wanted} of {len(made.info['class_names'])} classes and {splits.info.name} has {given}, {splits.classes}. Name the data it was made from.")
+    wanted, given = (*made.images.shape[1:], made.classes), (splits.channels, splits.size, splits.size, splits.classes)
+    if wanted != given:
+        words = f"{file} holds images and classes {wanted} and {splits.info.name} has {given} (channels, height, width, classes)"
+        raise ConfigError(f"{words}. Name the data it was made from.")
     if made.info["source"]["checksum"] != splits.info.checksum:
         _say(f"note: {splits.info.name} is not the file that {file} was made from (other checksum); the scores are for the data named here.")
 

@@ -17,6 +17,7 @@ from hoptm.errors import ConfigError
 
 PROFILES = ("smoke", "fast", "colab", "paper")
 METHODS = ("endpoint", "published")
+_SCORES = ("auc", "accuracy", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ class MatchConfig:
     batch: int = 10
     """Synthetic images an inner step, at most."""
     iterations: int = 10_000
-    lr: float = 0.01
-    """alpha, initial step size of the student; learned."""
+    lr: float | None = 0.01
+    """alpha, initial step size of the student; learned. None: half of what carries a plain-SGD expert's segment in N steps."""
     lr_images: float = 10.0
-    lr_lr: float = 1e-7
-    """Step size with which `lr` is learned."""
+    lr_lr: float | None = 1e-7
+    """Step size with which `lr` is learned. None: a tenth of lr^2, which is free of scale."""
     momentum: float = 0.5
     augmentation: str = "dsa"
     shape_weight: float = 0.0
@@ -73,6 +74,13 @@ class MatchConfig:
     threshold_every: int = 500
     validate_every: int = 1_000
     """Iterations between two looks at the validation split; the best look is kept."""
+
+    @property
+    def step_sizes(self) -> tuple[float, float]:
+        """`lr` and `lr_lr` as numbers. Raises ConfigError while they are None; `resolved` fills them in."""
+        if self.lr is None or self.lr_lr is None:
+            raise ConfigError("match.lr and match.lr_lr are None, which follow the expert: fill them in with config.resolved first.")
+        return self.lr, self.lr_lr
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,7 @@ def _smoke(dataset: str, ipc: int) -> dict[str, Any]:
     return {
         "network": {"depth": 2, "width": 8},
         "experts": {"optimiser": "sgd", "count": 2, "epochs": 2, "batch": 256},
-        "match": {"steps": 4, "expert_epochs": 1, "start_epochs": (0, 2), "batch": 20, "iterations": 4, "lr": 0.02, "lr_lr": 1e-5, "validate_every": 2},
+        "match": {"steps": 4, "expert_epochs": 1, "start_epochs": (0, 2), "batch": 20, "iterations": 4, "lr": None, "lr_lr": None, "validate_every": 2},
         "evaluation": {"steps": 10, "networks": 2, "sgd_lrs": (0.01,), "adamw_lrs": (0.002,)},
     }
 
@@ -190,7 +198,7 @@ def _fast(dataset: str, ipc: int) -> dict[str, Any]:
     return {
         "network": {"depth": 3, "width": 32},
         "experts": {"optimiser": "sgd", "count": 6, "epochs": 6, "batch": 256},
-        "match": {"steps": 20, "batch": 20, "iterations": 40, "lr_images": 30.0, "lr_lr": 1e-5, "threshold_every": 2, "validate_every": 10},
+        "match": {"steps": 20, "batch": 20, "iterations": 40, "lr": None, "lr_images": 30.0, "lr_lr": None, "threshold_every": 2, "validate_every": 10},
         "evaluation": {"steps": 300},
     }
 
@@ -198,7 +206,7 @@ def _fast(dataset: str, ipc: int) -> dict[str, Any]:
 def _colab(dataset: str, ipc: int) -> dict[str, Any]:
     return {
         "experts": {"optimiser": "flat", "count": 10, "epochs": 6},
-        "match": {"steps": 40, "batch": 100, "iterations": 500, "lr_lr": 1e-6, "threshold_every": 25, "validate_every": 100},
+        "match": {"steps": 40, "batch": 100, "iterations": 500, "lr": None, "lr_lr": None, "threshold_every": 25, "validate_every": 100},
         "evaluation": {"steps": 1_000},
     }
 
@@ -231,6 +239,7 @@ def check(config: Config) -> None:
     """Raise ConfigError on the first setting out of its range, with the range."""
     match, experts, judged, network = config.match, config.experts, config.evaluation, config.network
     first, last = match.start_epochs
+    reach = last - 1 + match.expert_epochs
     rules = [
         (config.ipc >= 1, f"ipc is {config.ipc}; images per class must be 1 or more"),
         (0 <= config.seed < 2**63, f"seed is {config.seed}; it must lie in 0 .. 2^63 - 1"),
@@ -240,10 +249,10 @@ def check(config: Config) -> None:
         (match.steps >= 1 and match.batch >= 1 and match.iterations >= 1, "match.steps, match.batch and match.iterations must be 1 or more"),
         (match.expert_epochs >= 1, f"match.expert_epochs is {match.expert_epochs}; it must be 1 or more"),
         (0 <= first < last, f"match.start_epochs is {match.start_epochs}; the first must be 0 or more and below the last"),
-        (last - 1 + match.expert_epochs <= experts.epochs, f"starts up to epoch {last - 1} plus {match.expert_epochs} epochs need experts of {last - 1 + match.expert_epochs} epochs, they have {experts.epochs}"),
-        (0 < match.lr <= 10, f"match.lr is {match.lr}; the student's step size must lie in 0 .. 10"),
+        (reach <= experts.epochs, f"the last start plus {match.expert_epochs} epochs needs experts of {reach} epochs, they have {experts.epochs}"),
+        (match.lr is None or 0 < match.lr <= 10, f"match.lr is {match.lr}; the student's step size must lie in 0 .. 10"),
         (0 <= match.lr_images <= 1e6, f"match.lr_images is {match.lr_images}; it must lie in 0 .. 1e6"),
-        (0 <= match.lr_lr <= 1, f"match.lr_lr is {match.lr_lr}; it must lie in 0 .. 1"),
+        (match.lr_lr is None or 0 <= match.lr_lr <= 1, f"match.lr_lr is {match.lr_lr}; it must lie in 0 .. 1"),
         (0 <= match.momentum < 1, f"match.momentum is {match.momentum}; it must lie in 0 .. 1"),
         (match.shape_weight >= 0, f"match.shape_weight is {match.shape_weight}; it must not be negative"),
         (match.threshold is None or match.threshold > 0, f"match.threshold is {match.threshold}; it must be positive, or None for no mask"),
@@ -251,11 +260,22 @@ def check(config: Config) -> None:
         (match.validate_every >= 1, "match.validate_every must be 1 or more"),
         (judged.steps >= 1 and judged.batch >= 1 and judged.networks >= 1, "evaluation.steps, evaluation.batch and evaluation.networks must be 1 or more"),
         (len(judged.sgd_lrs) + len(judged.adamw_lrs) >= 1, "evaluation needs at least one step size"),
-        (judged.select_by in ("auc", "accuracy", "balanced_accuracy"), f"evaluation.select_by is {judged.select_by!r}; it must be auc, accuracy or balanced_accuracy"),
+        (judged.select_by in _SCORES, f"evaluation.select_by is {judged.select_by!r}; it must be one of {', '.join(_SCORES)}"),
     ]
     for holds, words in rules:
         if not holds:
             raise ConfigError(words + ".")
+
+
+def resolved(config: Config, steps_per_epoch: int) -> Config:
+    """The same settings with the student's step size as numbers, from how far the expert goes in a segment.
+
+    An expert of step size b walks M epochs of S steps, about b M S; the student has N steps. Starting at or below
+    b M S / N keeps the first student from overshooting; `None` starts at half of it.
+    """
+    match, experts = config.match, config.experts
+    lr = match.lr or 0.5 * experts.lr * match.expert_epochs * steps_per_epoch / match.steps
+    return config.changed(match={"lr": lr, "lr_lr": 0.1 * lr**2 if match.lr_lr is None else match.lr_lr})
 
 
 def hash_of(plain: Any) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hoptm import adjoint, augment, evaluate, path_losses, progressive
-from hoptm.config import Config, MatchConfig, generator, hash_of
+from hoptm.config import Config, MatchConfig, generator, hash_of, resolved
 from hoptm.data import Splits, Standardisation, Validation, single_label, standardisation
 from hoptm.errors import DivergedError, FileError
 from hoptm.experts import experts as make_experts
@@ -124,7 +124,7 @@ def outer_step(
 
     images_velocity = match.momentum * state.images_velocity + for_images
     lr_velocity = match.momentum * state.lr_velocity + for_lr
-    images, lr = state.images - match.lr_images * images_velocity, state.lr - match.lr_lr * lr_velocity
+    images, lr = state.images - match.lr_images * images_velocity, state.lr - match.step_sizes[1] * lr_velocity
     _check_step(state.iteration, images, lr, match)
     look = Look(
         iteration=state.iteration,
@@ -139,10 +139,13 @@ def outer_step(
 
 
 def _check_step(iteration: int, images: Tensor, lr: Tensor, match: MatchConfig) -> None:
+    first, lr_lr = match.step_sizes
     if not (torch.isfinite(images).all() and torch.isfinite(lr)):
-        raise DivergedError(f"the images left the finite numbers at outer iteration {iteration}. Lower match.lr_images (now {match.lr_images:g}) or match.lr (now {match.lr:g}).")
+        words = f"Lower match.lr_images (now {match.lr_images:g}) or match.lr (now {first:g})."
+        raise DivergedError(f"the images left the finite numbers at outer iteration {iteration}. {words}")
     if lr <= 0:
-        raise DivergedError(f"the learned step size would become {float(lr):.3g} at outer iteration {iteration}. Lower match.lr_lr (now {match.lr_lr:g}) or match.iterations.")
+        words = f"Lower match.lr_lr (now {lr_lr:g}) or match.iterations."
+        raise DivergedError(f"the learned step size would become {float(lr):.3g} at outer iteration {iteration}. {words}")
 
 
 def draw_plan(count: int, size: int, match: MatchConfig, chance: torch.Generator) -> adjoint.Plan:
@@ -200,16 +203,18 @@ def distill(
     another run, DivergedError as `outer_step` does.
     """
     single_label(splits)
+    epoch = steps_per_epoch(len(splits.train.labels), config.experts.batch)
+    config = resolved(config, epoch)
     match, net = config.match, network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     compare = compare or matching(match)
     measured = standardisation(splits.train)
     chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
     labels = splits.train.labels[chosen]
-    first = State.first(measured.apply(splits.train.images[chosen]), match.lr)
-    run = _Run(first, [], [], first.images, match.lr)
+    lr, _ = match.step_sizes
+    first = State.first(measured.apply(splits.train.images[chosen]), lr)
+    run = _Run(first, [], [], first.images, lr)
     if resume is not None and resume.exists():
         run = _read_run(resume, config, first)
-    epoch = steps_per_epoch(len(splits.train.labels), config.experts.batch)
 
     with tqdm(total=match.iterations, initial=run.state.iteration, desc="distil", unit="iteration", disable=not progress) as bar:
         while run.state.iteration < match.iterations:

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from hoptm.errors import FileError
 
-_DIGEST = "sha256"
+_HEADER = "hoptm"
+"""One key, because safetensors writes several in an order of its own and the same content must give the same bytes."""
 
 
 def write_aside(path: Path, write: Callable[[Path], None]) -> None:
@@ -70,8 +71,8 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
     """Write tensors and a JSON-able `info` into one safetensors file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    header = {"info": json.dumps(info, sort_keys=True), _DIGEST: digest_of(plain)}
-    write_aside(path, lambda temporary: save_file(plain, str(temporary), metadata=header))
+    header = json.dumps({"info": info, "sha256": digest_of(plain)}, sort_keys=True)
+    write_aside(path, lambda temporary: save_file(plain, str(temporary), metadata={_HEADER: header}))
 
 
 def read_info(path: Path) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def read_info(path: Path) -> dict[str, Any]:
     Raises FileError when the file is missing, is no safetensors file or has no such header.
     """
     with _opened(path) as file:
-        return _info_of(path, file)
+        return _header_of(path, file)[0]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -89,9 +90,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises FileError when the file is missing, truncated, of another kind, or its digest does not match.
     """
     with _opened(path) as file:
-        info = _info_of(path, file)
+        info, expected = _header_of(path, file)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        expected = file.metadata().get(_DIGEST)
     if digest_of(tensors) != expected:
         raise FileError(f"{path}: the tensors do not match their checksum. The file is damaged: make or fetch it again.")
     return tensors, info
@@ -108,11 +108,13 @@ def _opened(path: Path) -> Iterator[Any]:
         raise FileError(f"{path}: not a whole safetensors file ({error}). Make or fetch it again.") from error
 
 
-def _info_of(path: Path, file: Any) -> dict[str, Any]:
+def _header_of(path: Path, file: Any) -> tuple[dict[str, Any], str]:
+    """The description and the digest. Raises FileError for a header that `write_tensors` did not write."""
     try:
-        info = json.loads((file.metadata() or {})["info"])
-    except (KeyError, ValueError) as error:
+        header = json.loads((file.metadata() or {})[_HEADER])
+        info, digest = header["info"], header["sha256"]
+    except (KeyError, ValueError, TypeError) as error:
         raise FileError(f"{path}: no description in the header. It was not written by hoptm.") from error
-    if not isinstance(info, dict):
-        raise FileError(f"{path}: the description in the header is not an object. It was not written by hoptm.")
-    return info
+    if not isinstance(info, dict) or not isinstance(digest, str):
+        raise FileError(f"{path}: the description in the header is of another form. It was not written by hoptm.")
+    return info, digest

@@ -94,7 +94,7 @@ def _with_bar(picture: np.ndarray, share: float) -> np.ndarray:
 
 
 @style()
-def progress(history: Sequence[Look], looks: Sequence[Mapping[str, float]], score: str = "auc") -> Figure:
+def progress(history: Sequence[Look], looks: Sequence[Mapping[str, int | float]], score: str = "auc") -> Figure:
     """The step size that is learned with the images, and the looks at validation with a ring round the one that was kept."""
     drawn = figure(WIDTH, 4.2)
     above, below = drawn.subplots(2, 1, sharex=True)

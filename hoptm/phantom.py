@@ -115,7 +115,7 @@ def _coloured(dyes: Float64[Tensor, "n 2 28 28"], source: torch.Generator, stain
 # --- brushes: each gives n maps of 28x28 in 0..1, lengths in pixels ---
 
 
-def _uniform(source: torch.Generator, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Tensor:
+def _uniform(source: torch.Generator, shape: int | tuple[int, ...], low: int | float = 0, high: int | float = 1) -> Tensor:
     return low + (high - low) * torch.rand(shape, generator=source, dtype=torch.float64)
 
 

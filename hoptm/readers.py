@@ -188,12 +188,13 @@ def _opened(file: Path) -> Iterator[Image.Image]:
 
 
 def _format(path: Path, files: Sequence[Path], size: int | None) -> tuple[str, int]:
-    """Grey or RGB, and the edge length of all images."""
+    """Grey or RGB, and the edge length of all images; the checksums inside the files are verified on the way."""
     modes, sizes = Counter[str](), Counter[tuple[int, int]]()
     for file in files:
         with _opened(file) as image:
             modes[image.mode] += 1
             sizes[image.size] += 1
+            image.verify()
             if image.mode[0] in "IF":
                 raise DataError(f"{file}: more than 8 bits a pixel ({image.mode}). Window it to 0 to 255 and save it as 8-bit grey: only you know the window.")
     width, height = sizes.most_common(1)[0][0]

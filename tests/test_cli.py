@@ -155,7 +155,8 @@ def test_a_good_npz_runs(tmp_path):
 
 def test_a_named_set_with_a_wrong_checksum(tmp_path):
     _npz(tmp_path / "pneumoniamnist.npz")
-    done = hoptm("distill", "--dataset", "pneumoniamnist", *SMOKE, "--out", tmp_path / "set.safetensors", env={**os.environ, "HOPTM_DATA": str(tmp_path), "HOPTM_OFFLINE": "1"})
+    here = {**os.environ, "HOPTM_DATA": str(tmp_path), "HOPTM_OFFLINE": "1"}
+    done = hoptm("distill", "--dataset", "pneumoniamnist", *SMOKE, "--out", tmp_path / "set.safetensors", env=here)
     assert refused(done, "pneumoniamnist.npz", "checksum")
 
 

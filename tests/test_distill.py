@@ -4,13 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
 from hoptm import distill as outer
-
 from hoptm.config import MatchConfig, configure, generator
 from hoptm.data import load
 from hoptm.distill import Matching, distill, draw_plan, matching
@@ -139,7 +139,11 @@ def test_an_empty_mask_moves_nothing_and_is_no_nan(splits, paths):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"lr_lr": 1.0}, "learned step size"), ({"lr": 10.0, "steps": 30}, "inner step|outer iteration"), ({"lr_images": 1e6, "momentum": 0.99}, "inner step|outer iteration|learned step size")],
+    [
+        ({"lr_lr": 1.0}, "learned step size"),
+        ({"lr": 10.0, "lr_lr": 0.0, "steps": 30}, "inner step|outer iteration"),
+        ({"lr_images": 1e6, "momentum": 0.99}, "inner step|outer iteration|learned step size"),
+    ],
 )
 def test_divergence_is_named_with_advice(splits, paths, changes, words):
     with pytest.raises(DivergedError, match=words) as caught:
@@ -205,5 +209,5 @@ def test_the_outer_step_does_not_change_its_inputs(splits, paths):
     plan = draw_plan(9, 28, config.match, generator(0, "plan"))
     compare = matching(config.match)
     steps = [paths.steps[0], paths.steps[0], paths.steps[-1]]
-    outer.outer_step(state, net, paths.points(0, steps), torch.arange(9), plan, config.match, compare)
+    outer.outer_step(state, net, paths.points(0, steps), torch.arange(9), plan, replace(config.match, lr=0.02, lr_lr=1e-8), compare)
     assert torch.equal(state.images, images) and state.mask is None and float(state.lr) == pytest.approx(0.02)

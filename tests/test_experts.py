@@ -316,7 +316,7 @@ def start(tmp_path: Path, processes: int) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def wait_for(tmp_path: Path, pattern: str, seconds: float = 60) -> Path:
+def wait_for(tmp_path: Path, pattern: str, seconds: float = 250) -> Path:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         for found in (tmp_path / "cache").glob(f"experts/*/{pattern}"):
@@ -328,7 +328,7 @@ def wait_for(tmp_path: Path, pattern: str, seconds: float = 60) -> Path:
 def check_taken_up(folder: Path, undisturbed: dict[str, bytes]) -> None:
     assert len(bytes_of(folder)) < 3, "ended too late to prove anything"
     for lock in folder.glob(".*.lock"):
-        FileLock(lock).acquire(timeout=10).lock.release()  # no worker lives on
+        FileLock(lock).acquire(timeout=20).lock.release()  # no worker lives on
     experts.experts(settings(), toy(), cache=folder.parent.parent, progress=False, processes=1)
     assert bytes_of(folder) == undisturbed  # the finished ones were made by a worker
     assert all(path.suffix == ".lock" for path in folder.iterdir() if path.name not in undisturbed)
@@ -338,7 +338,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path, undisturbed):
     run = start(tmp_path, processes=2)
     folder = wait_for(tmp_path, "expert_*.safetensors").parent
     run.kill()
-    run.communicate(timeout=60)
+    run.communicate(timeout=250)
     check_taken_up(folder, undisturbed)
 
 
@@ -364,6 +364,6 @@ def test_two_processes_that_want_the_same_train_it_once(tmp_path, undisturbed, m
     monkeypatch.setattr(experts, "train", lambda *rest: (here.append(1), original(*rest))[1])
     folder = wait_for(tmp_path, ".expert_000.lock").parent
     experts.experts(settings(), toy(), cache=tmp_path / "cache", progress=False, processes=1)
-    there, words = rival.communicate(timeout=60)
+    there, words = rival.communicate(timeout=250)
     assert rival.returncode == 0, words
     assert int(there) + len(here) == 3 and int(there) > 0 and bytes_of(folder) == undisturbed

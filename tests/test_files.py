@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -18,6 +20,15 @@ def test_round_trip_and_same_bytes(tmp_path):
     found, info = files.read_tensors(tmp_path / "one")
     assert info == {"x": [1, "y"]} == files.read_info(tmp_path / "one")
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_other_processes_write_the_same_bytes(tmp_path):
+    """The order of a header's keys may differ from one process to the next."""
+    words = "from hoptm.files import write_tensors as w; w(Path(sys.argv[1]), {'a': torch.ones(2)}, {'k': 1, 'j': 2})"
+    script = "import sys, torch; from pathlib import Path; " + words
+    for name in "abcd":
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / name)], check=True)
+    assert len({(tmp_path / name).read_bytes() for name in "abcd"}) == 1
 
 
 def test_scalars_and_flags_survive(tmp_path):
