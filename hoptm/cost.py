@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from hoptm import augment
-from hoptm.adjoint import Plan, backward, forward
+from hoptm.adjoint import backward, forward
 from hoptm.config import Config, generator
 from hoptm.data import Splits
 from hoptm.experts import reachable_steps
+from hoptm.inner import Plan
 from hoptm.networks import Network, network
 
 _PROCESS_BYTES = 350_000_000

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from hoptm import adjoint, augment, evaluate, path_losses, progressive
+from hoptm import adjoint, augment, evaluate, inner, path_losses, progressive
 from hoptm.config import Config, MatchConfig, generator, hash_of, resolved
 from hoptm.data import Splits, Standardisation, Validation, single_label, standardisation
 from hoptm.errors import DivergedError, FileError
@@ -98,21 +98,21 @@ class Look:
 
 def outer_step(
     state: State,
-    predict: adjoint.Predict,
+    predict: inner.Predict,
     expert: Float[Tensor, "k p"],
     labels: Tensor,
-    plan: adjoint.Plan,
+    plan: inner.Plan,
     match: MatchConfig,
     compare: Matching,
     start_epoch: int = 0,
-) -> tuple[State, Look, adjoint.Gradients]:
+) -> tuple[State, Look, inner.Gradients]:
     """One outer iteration: forward sweep, mask, path loss, adjoint sweep, SGD with momentum on images and step size.
 
     Raises DivergedError when the student leaves the finite numbers, or when the learned step size would become
     negative (the published method learns it as it is; lower `lr_lr` or `iterations`).
     """
     path = adjoint.forward(predict, expert[0], state.images, labels, state.lr, plan)
-    adjoint.check_waypoints(compare.student_steps, plan.steps, len(expert))
+    inner.check_waypoints(compare.student_steps, plan.steps, len(expert))
     student = path[list(compare.student_steps)]
     mask = None
     if match.threshold is not None:
@@ -135,7 +135,7 @@ def outer_step(
         lr=float(state.lr),
     )
     new = State(state.iteration + 1, images, lr, images_velocity, lr_velocity, mask)
-    return new, look, adjoint.Gradients(total, for_images, None, for_lr, student)
+    return new, look, inner.Gradients(total, for_images, None, for_lr, student)
 
 
 def _check_step(iteration: int, images: Tensor, lr: Tensor, match: MatchConfig) -> None:
@@ -148,7 +148,7 @@ def _check_step(iteration: int, images: Tensor, lr: Tensor, match: MatchConfig) 
         raise DivergedError(f"the learned step size would become {float(lr):.3g} at outer iteration {iteration}. {words}")
 
 
-def draw_plan(count: int, size: int, match: MatchConfig, chance: torch.Generator) -> adjoint.Plan:
+def draw_plan(count: int, size: int, match: MatchConfig, chance: torch.Generator) -> inner.Plan:
     """Batches and augmentation of the N inner steps: passes through a fresh permutation of the `count` images.
 
     A set no larger than a batch is shown whole at each step; the last batch of a pass may be short.
@@ -158,7 +158,7 @@ def draw_plan(count: int, size: int, match: MatchConfig, chance: torch.Generator
         order = torch.arange(count) if count <= match.batch else torch.randperm(count, generator=chance)
         batches.extend(order.split(match.batch))
     batches = batches[: match.steps]
-    return adjoint.Plan(tuple(batches), tuple(augment.draw(match.augmentation, len(batch), size, chance) for batch in batches))
+    return inner.Plan(tuple(batches), tuple(augment.draw(match.augmentation, len(batch), size, chance) for batch in batches))
 
 
 @dataclass(frozen=True)

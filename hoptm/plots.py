@@ -173,7 +173,8 @@ def _dot_rows(axes: Axes, rows: Mapping[tuple[int, str], list[Record]], ipc: int
             height -= 0.25
         axes.text(0, height + 0.16, NAMES[method], transform=axes.get_yaxis_transform(), fontsize=11, color=COLOURS[method], va="bottom")
         values = list(by_seed(found, score).values())
-        axes.plot(values, [height] * len(values), "o", color=RECORD, alpha=0.4, markersize=5, markeredgewidth=0)
+        if values:
+            axes.plot(values, [height] * len(values), "o", color=RECORD, alpha=0.4, markersize=5, markeredgewidth=0)
         if len(values) > 1:
             _whisker(axes, interval(values), height)
         if images == ipc and method in this_run:
@@ -208,7 +209,7 @@ def gains(
     Raises DataError as `results.gain` does.
     """
     drawn = figure(WIDTH, 1.2 + 0.5 * len(ipcs) * len(pairs))
-    axes, height = drawn.subplots(), 0
+    axes, height = drawn.subplots(), 0.0
     used: list[Record] = []
     for ipc in ipcs:
         for first, second in pairs:

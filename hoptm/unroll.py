@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hoptm.adjoint import Gradients, InnerLoss, Plan, Predict, check_waypoints, inner_gradient
+from hoptm.inner import Gradients, InnerLoss, Plan, Predict, check_waypoints, inner_gradient
 from hoptm.path_losses import PathLoss
 
 

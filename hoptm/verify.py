@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from hoptm import augment
-from hoptm.adjoint import Plan, Predict
 from hoptm.config import MatchConfig, NetworkConfig
 from hoptm.distill import Matching, State, matching, outer_step
 from hoptm.errors import ConfigError, FileError
+from hoptm.inner import Plan, Predict
 from hoptm.networks import network
 
 TOLERANCE = 1e-9

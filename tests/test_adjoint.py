@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from hoptm import adjoint, augment, path_losses, unroll
-from hoptm.adjoint import Plan
 from hoptm.config import NetworkConfig, generator
 from hoptm.errors import ConfigError, DivergedError
+from hoptm.inner import Plan
 from hoptm.networks import network
 
 NET = network(NetworkConfig("convnet", depth=2, width=4), channels=2, classes=3, size=8)

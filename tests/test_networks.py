@@ -10,7 +10,8 @@ from torch import nn
 
 from hoptm.config import NetworkConfig
 from hoptm.errors import ConfigError
-from hoptm.networks import FAMILIES, NORMS, group_norm, halve, network
+from hoptm.layers import group_norm, halve
+from hoptm.networks import FAMILIES, NORMS, network
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     "__main__", "cli", "verify", "cost", "film_plots", "plots", "results", "distill", "baselines", "evaluate", "synthetic", "experts", "trajectories",
-    "records", "adjoint", "unroll", "path_losses", "shape", "progressive", "augment", "networks", "parameters",
+    "records", "adjoint", "unroll", "inner", "path_losses", "shape", "progressive", "augment", "networks", "layers", "parameters",
     "data", "sources", "readers", "catalogue", "phantom", "config", "files", "errors",
 ]  # fmt: skip
 """Imports point from left to right only."""

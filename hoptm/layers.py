@@ -1,0 +1,115 @@
+"""Two layers with formulas of their own: the numbers of the library's, and a quicker second derivative.
+
+Trajectory matching differentiates through training steps, so each layer's gradient is differentiated again. For group
+norm and 2 x 2 pooling the library's second derivative costs more than the convolutions around them.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+EPS = 1e-5
+"""Added to the variance, as in the released networks."""
+
+
+def group_norm(images: Float[Tensor, "n c h w"], weight: Float[Tensor, "c"], bias: Float[Tensor, "c"], groups: int) -> Float[Tensor, "n c h w"]:
+    """Group normalisation (Wu and He, 2018): biased variance over each group of an image, eps 1e-5, affine.
+
+    The values of `F.group_norm`; reverse mode may be nested twice, a third derivative or forward mode is refused.
+    """
+    normalised: Tensor = _Normalise.apply(images, weight, bias, groups)[0]  # type: ignore[no-untyped-call]
+    return normalised
+
+
+class _Normalise(torch.autograd.Function):
+    @staticmethod
+    def forward(images: Tensor, weight: Tensor, bias: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        count, channels, height, width = images.shape
+        return torch.native_group_norm(images.contiguous(), weight, bias, count, channels, height * width, groups, EPS)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        images, weight, _, ctx.groups = inputs
+        _, mean, rate = output
+        ctx.mark_non_differentiable(mean, rate)
+        ctx.save_for_backward(images, weight, mean, rate)
+
+    @staticmethod
+    def backward(ctx: Any, upper: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+        grads: tuple[Tensor, Tensor, Tensor] = _NormaliseGradient.apply(upper, *ctx.saved_tensors, ctx.groups)  # type: ignore[no-untyped-call]
+        return *grads, None
+
+
+class _NormaliseGradient(torch.autograd.Function):
+    """The gradient of group norm as a map of its own: (g, x, w) -> (dx, dw, db), and that map's gradient.
+
+    With z = (x - mean) r, r = 1 / sqrt(variance + eps) and h = w g, means taken over a group:
+    dx = r (h - mean h - z mean(h z)),  dw = sum g z,  db = sum g.
+    """
+
+    @staticmethod
+    def forward(upper: Tensor, images: Tensor, weight: Tensor, mean: Tensor, rate: Tensor, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        count, channels, height, width = images.shape
+        backward = torch.ops.aten.native_group_norm_backward
+        grads: tuple[Tensor, Tensor, Tensor] = backward(
+            upper.contiguous(), images.contiguous(), mean, rate, weight, count, channels, height * width, groups, [True] * 3
+        )
+        return grads
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        *tensors, ctx.groups = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, u: Tensor, u_weight: Tensor, u_bias: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        """Gradient of <u, dx> + <u_weight, dw> + <u_bias, db>; every full-sized result is a sum of u, g and z with
+        one coefficient a channel of each image, so the coefficients (n, groups, channels a group) come first."""
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        g, x, weight, mean, rate = saved
+        count, channels, height, width = x.shape
+        groups: int = ctx.groups
+        each = (groups, channels // groups)
+        r = rate.view(count, groups, 1)
+        w, v, b = weight.view(each), u_weight.view(each), u_bias.view(each)
+
+        def summed(value: Tensor) -> Tensor:
+            return value.sum((2, 3)).view(count, *each)
+
+        def averaged(sums: Tensor) -> Tensor:
+            return sums.sum(2, keepdim=True) / (height * width * each[1])
+
+        def spread(value: Tensor) -> Tensor:
+            return value.expand(count, *each).reshape(count, channels, 1, 1)
+
+        z = torch.addcmul(spread(-mean.view_as(r) * r), x, spread(r))
+        uz, ug, gz, u_sum, g_sum = summed(u * z), summed(u * g), summed(g * z), summed(u), summed(g)
+        u_mean, uz_mean, hz_mean = averaged(u_sum), averaged(uz), averaged(w * gz)
+        for_g = torch.addcmul(spread(b - r * w * u_mean), u, spread(r * w)).addcmul_(z, spread(v - r * w * uz_mean))
+        for_weight = (r * (ug - u_mean * g_sum - uz_mean * gz)).sum(0).reshape(channels)
+        # Through z with r held: q = on_u u + on_g g. Through r: the last two terms of on_z.
+        on_u, on_g = -r * hz_mean, v - r * uz_mean * w
+        q_mean, qz_mean = averaged(on_u * u_sum + on_g * g_sum), averaged(on_u * uz + on_g * gz)
+        on_z = -r * qz_mean - r * r * (averaged(w * ug) - u_mean * averaged(w * g_sum) - uz_mean * hz_mean)
+        for_x = torch.addcmul(spread(-r * q_mean), u, spread(r * on_u)).addcmul_(g, spread(r * on_g)).addcmul_(z, spread(on_z))
+        return for_g, for_x, for_weight, None, None, None
+
+
+def halve(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:
+    """Average pooling over 2 x 2 pixels; an odd last row or column is dropped.
+
+    On a CPU as one product with a constant matrix, which is several times quicker than the pooling kernel.
+    """
+    if images.device.type != "cpu":
+        return F.avg_pool2d(images, 2)
+    count, channels, height, width = images.shape
+    rows, columns = height // 2, width // 2
+    pairs = images[:, :, : 2 * rows, : 2 * columns].reshape(-1, 4 * columns)
+    pooling = 0.25 * torch.eye(columns, dtype=images.dtype).repeat_interleave(2, 0).repeat(2, 1)
+    pooled: Tensor = pairs @ pooling
+    return pooled.view(count, channels, rows, columns)
