@@ -25,6 +25,7 @@ from hoptm.experts import experts as make_experts
 from hoptm.experts import steps_per_epoch
 from hoptm.files import read_tensors, write_tensors
 from hoptm.networks import Network, network
+from hoptm.scores import predict, score
 from hoptm.synthetic import SyntheticSet, initialise, provenance
 from hoptm.trajectories import Trajectories
 
@@ -246,7 +247,7 @@ def _look_at_validation(run: _Run, net: Network, labels: Int64[Tensor, "n"], mea
     judged = config.evaluation
     recipe = evaluate.Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], config.match.augmentation, judged.steps)
     theta = evaluate.train_network(net, run.state.images, labels, recipe, judged, generator(config.seed, "validation look"))
-    found = evaluate.score(evaluate.predict(net, theta, measured, validation.images), validation.labels)
+    found = score(predict(net, theta, measured, validation.images), validation.labels)
     value = float(getattr(found, judged.select_by))
     if all(value > look[judged.select_by] for look in run.looks):
         run.best_images, run.best_lr = run.state.images, float(run.state.lr)

@@ -15,9 +15,7 @@ from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
-from scipy.special import stdtrit
-from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -26,17 +24,13 @@ from hoptm.config import EvaluationConfig, generator
 from hoptm.data import Split, Splits, Standardisation, Test, Validation, single_label, standardisation
 from hoptm.errors import ConfigError, DataError, DivergedError
 from hoptm.networks import Network
+from hoptm.scores import Scores, predict, score
 from hoptm.synthetic import SyntheticSet
 
 OPTIMISERS = ("sgd", "adamw")
-_CHUNK = 512
-"""Images a forward pass of `predict`."""
 
 Render: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From indices (b,) to standardised images (b, c, h, w) and class labels (b,)."""
-
-
-# ---- training -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -109,64 +103,6 @@ def _batches(count: int, batch: int, steps: int, chance: torch.Generator) -> Ite
             waiting = torch.cat([waiting, torch.randperm(count, generator=chance)])
         yield waiting[:batch]
         waiting = waiting[batch:]
-
-
-# ---- scores ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of one network on one split, each in 0 .. 1."""
-
-    accuracy: float
-    balanced_accuracy: float
-    """Mean recall of the classes that the split holds."""
-    auc: float
-    """Area under the ROC curve: of class 1 when there are two, else the mean over the split's classes of one against the rest."""
-    recall: tuple[float | None, ...]
-    """One a class; None for a class that the split does not hold."""
-
-
-def predict(network: Network, theta: Float[Tensor, "p"], standardisation: Standardisation, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-    """Class probabilities (n, k), float64 on the CPU, of raw pixels. Double precision keeps the order of near-certain images, which AUC reads.
-
-    Raises DataError for images of another shape than the network's.
-    """
-    expected = (network.channels, network.size, network.size)
-    if tuple(images.shape[1:]) != expected:
-        raise DataError(f"images {tuple(images.shape[1:])} were given to a network for {expected}. Name the data that the synthetic set was made from.")
-    with torch.no_grad():
-        logits = [network(theta, standardisation.apply(part).to(theta)) for part in images.split(_CHUNK)]
-    return torch.cat(logits).cpu().double().softmax(dim=1)
-
-
-def score(probabilities: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Scores:
-    """Compare class probabilities with the true classes.
-
-    A class that the split does not hold takes no part in balanced accuracy and AUC, and its recall is None.
-
-    Raises DataError when the split holds fewer than two classes (AUC is undefined) or a class beyond k, and
-    DivergedError for probabilities that are not finite.
-    """
-    if not torch.isfinite(probabilities).all():
-        raise DivergedError("a network gave probabilities that are not finite. Take a smaller step size.")
-    classes = probabilities.shape[1]
-    present = torch.unique(labels).tolist()
-    if len(present) < 2 or present[0] < 0 or present[-1] >= classes:
-        raise DataError(f"the split holds the classes {present}; scores need two or more of 0 .. {classes - 1}.")
-    truth, guess = labels.numpy(), probabilities.argmax(dim=1).numpy()
-    recall = dict(zip(present, recall_score(truth, guess, labels=present, average=None, zero_division=0).tolist(), strict=True))
-    positives = [1] if classes == 2 else present
-    areas = [float(roc_auc_score(truth == label, probabilities[:, label].numpy())) for label in positives]
-    return Scores(
-        accuracy=float(accuracy_score(truth, guess)),
-        balanced_accuracy=sum(recall.values()) / len(recall),
-        auc=sum(areas) / len(areas),
-        recall=tuple(recall.get(label) for label in range(classes)),
-    )
-
-
-# ---- choosing and judging ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -333,88 +269,3 @@ def _judge(arm: _Arm, validation: Split, test: Split, settings: EvaluationConfig
 def _check_split(split: Split, kind: type[Split]) -> None:
     if not isinstance(split, kind):
         raise TypeError(f"a {kind.__name__} split is read here, not a {type(split).__name__}: recipes are chosen on validation, scores are taken on test.")
-
-
-# ---- intervals --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with the ends of its interval, the n it rests on, and of which kind it is. Kinds are never mixed."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    df: int | None
-    """Degrees of freedom; None where the kind has none."""
-    kind: str
-
-    @property
-    def wide(self) -> bool:
-        """Whether n is 3 or less: the ends then say little more than that n is small."""
-        return self.n <= 3
-
-    def __str__(self) -> str:
-        freedom = "" if self.df is None else f", df={self.df}"
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}{freedom}, {self.kind}{', wide' if self.wide else ''}"
-
-
-def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's t interval of a mean over seeds (or over networks): one value each. Raises ConfigError for fewer than two or one not finite."""
-    return _student(values, level, "over seeds by Student's t")
-
-
-def paired_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's t interval of the mean of `first - second`, matched seed by seed.
-
-    Raises ConfigError for sequences of unequal length, fewer than two pairs, or a value that is not finite.
-    """
-    if len(first) != len(second):
-        raise ConfigError(f"{len(first)} values cannot be paired with {len(second)}. Run both arms with the same seeds.")
-    return _student([one - other for one, other in zip(first, second, strict=True)], level, "paired over seeds by Student's t")
-
-
-def _student(values: Sequence[float], level: float, kind: str) -> Interval:
-    count = len(values)
-    if count < 2:
-        raise ConfigError(f"an interval over seeds needs two values or more, not {count}. Run more seeds.")
-    _check_level(values, level)
-    mean = math.fsum(values) / count
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    half = float(stdtrit(count - 1, (1 + level) / 2)) * spread / math.sqrt(count)
-    return Interval(mean, mean - half, mean + half, count, count - 1, kind)
-
-
-def bootstrap_interval(correct: Bool[Tensor, "n"] | Float[Tensor, "n"], generator: torch.Generator, resamples: int = 2000, level: float = 0.95) -> Interval:
-    """Percentile bootstrap interval of a mean over test images: `correct` holds one value an image, such as hit or miss.
-
-    It says how far the score would move with other test images for one trained network; it says nothing about seeds.
-    Raises ConfigError for fewer than two images, fewer than 100 resamples, or a value that is not finite.
-    """
-    values = correct.detach().cpu().double()
-    if len(values) < 2 or resamples < 100:
-        raise ConfigError(f"a bootstrap needs two images and 100 resamples or more, not {len(values)} and {resamples}.")
-    _check_level(values.tolist(), level)
-    means = torch.stack([values[torch.randint(len(values), (len(values),), generator=generator)].mean() for _ in range(resamples)])
-    low, high = torch.quantile(means, torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=means.dtype)).tolist()
-    return Interval(float(values.mean()), low, high, len(values), None, "bootstrap over test images")
-
-
-def _check_level(values: Sequence[float], level: float) -> None:
-    if not 0 < level < 1:
-        raise ConfigError(f"the level is {level}; it must lie between 0 and 1, such as 0.95.")
-    if not all(math.isfinite(value) for value in values):
-        raise ConfigError("an interval was asked of values that are not all finite. Leave the diverged runs out and say so.")
-
-
-def compare(name: str, value: float, low: float, high: float) -> tuple[str, str]:
-    """A trained score for print: the rounded number, which moves with the machine, and a verdict that should not.
-
-    `low` and `high` are the ends of the stored record's interval; they count as inside. Gives for example
-    `("0.853", "accuracy: inside the stored interval")`. Raises ConfigError for a number that is not finite or low > high.
-    """
-    if not all(math.isfinite(number) for number in (value, low, high)) or low > high:
-        raise ConfigError(f"{name} {value} cannot be placed in the interval {low} .. {high}.")
-    where = "below" if value < low else "above" if value > high else "inside"
-    return f"{value:.3f}", f"{name}: {where} the stored interval"

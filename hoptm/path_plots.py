@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
@@ -97,12 +98,20 @@ def two_maps_film(parameters: Float[Tensor, "e k p"], answers: Float[Tensor, "e 
     """
     maps, last = _maps(parameters, answers), parameters.shape[1] - 1
     pictures = [_pixels(_draw_maps(*maps, reach=step / frames, width=5.2)) for step in range(last * frames + 1)]
-    shades = Image.fromarray(pictures[-1]).quantize(32)
+    shades = _with_white(Image.fromarray(pictures[-1]).quantize(32))
     drawn = [Image.fromarray(one).quantize(palette=shades, dither=Image.Dither.NONE) for one in pictures]
     kept = io.BytesIO()
     durations = [milliseconds] * (len(drawn) - 1) + [2_000]
     drawn[0].save(kept, format="GIF", save_all=True, append_images=drawn[1:], duration=durations, loop=0, optimize=True)
     return kept.getvalue()
+
+
+def _with_white(shades: Image.Image) -> Image.Image:
+    """The palette with its lightest colour made white, which quantising makes a little grey."""
+    palette = np.array(shades.getpalette()).reshape(-1, 3)
+    palette[palette.sum(axis=1).argmax()] = 255
+    shades.putpalette(palette.flatten().tolist())
+    return shades
 
 
 def _maps(parameters: Tensor, answers: Tensor) -> tuple[list[np.ndarray], list[str]]:
@@ -117,7 +126,7 @@ def _maps(parameters: Tensor, answers: Tensor) -> tuple[list[np.ndarray], list[s
 
 def _draw_maps(places: Sequence[np.ndarray], words: Sequence[str], reach: float, width: float = WIDTH) -> Figure:
     """Both maps up to checkpoint `reach`, which may lie between two."""
-    drawn = figure(width, 0.6 * width)
+    drawn = figure(width, 0.63 * width)
     titles = ("parameters, starts together", "answers")
     for axes, paths, title, text in zip(drawn.subplots(1, 2), places, titles, words, strict=True):
         for expert, path in enumerate(paths):
@@ -162,7 +171,7 @@ def loss_rise(radii: Sequence[float], rises: Mapping[str, Mapping[str, Sequence[
             axes.plot(radii, curves[optimiser], dash, color=colour, label=f"{optimiser} expert")
         axes.set(title=direction, xlabel="distance", xlim=(0, max(radii)))
         axes.axhline(0, color=RECORD, linewidth=1)
-        axes.ticklabel_format(axis="y", scilimits=(-2, 3))
+        axes.ticklabel_format(axis="y", style="plain")
     drawn.axes[0].set_ylabel("rise of the loss")
     drawn.axes[0].legend(handlelength=1.6)
     return drawn
@@ -174,8 +183,8 @@ def loss_rise(radii: Sequence[float], rises: Mapping[str, Mapping[str, Sequence[
 @style()
 def plane_paths(paths: Mapping[str, Float[Tensor, "k 2"]]) -> Figure:
     """Paths that lie in a plane, beside each other, each with the triangle of its first, middle and last point."""
-    drawn = figure(WIDTH, 2.6)
-    colours = [COLOURS["expert"], *EXPERTS]
+    drawn = figure(WIDTH, 1.9)
+    colours = [COLOURS["expert"], COLOURS["student"], *EXPERTS[2:]]
     everything = torch.cat(list(paths.values()))
     low, high = everything.min(dim=0).values, everything.max(dim=0).values
     for axes, (name, path), colour in zip(np.atleast_1d(drawn.subplots(1, len(paths))), paths.items(), colours, strict=False):
@@ -183,7 +192,7 @@ def plane_paths(paths: Mapping[str, Float[Tensor, "k 2"]]) -> Figure:
         axes.fill(*corners.T.numpy(), color=colour, alpha=0.15, linewidth=0)
         axes.plot(*path.T.numpy(), "-o", color=colour, markersize=4)
         axes.plot(*corners.T.numpy(), "o", color=colour, markersize=9)
-        axes.set(title=name, xticks=[], yticks=[], xlim=(float(low[0]) - 0.15, float(high[0]) + 0.15), ylim=(float(low[1]) - 0.2, float(high[1]) + 0.2))
+        axes.set(title=name, xticks=[], yticks=[], xlim=(float(low[0]) - 0.1, float(high[0]) + 0.1), ylim=(float(low[1]) - 0.1, float(high[1]) + 0.1))
         axes.set_aspect("equal")
         axes.spines[["left", "bottom"]].set_visible(False)
     return drawn
@@ -199,8 +208,8 @@ def entries(cosines: Float[Tensor, "3 3 3"], unit: Sequence[str] = CORNERS) -> F
             for k in range(3):
                 fixed = corner in (j, k) or j == k
                 axes.add_patch(Rectangle((k, j), 1, 1, facecolor="#f4f4f4" if fixed else COLOURS["student"], edgecolor="white", linewidth=3))
-                value = float(cosines[corner, j, k])
-                axes.text(k + 0.5, j + 0.5, f"{value:.0f}" if fixed else f"{value:.2f}", color=RECORD if fixed else "white", ha="center", va="center")
+                text = f"{float(cosines[corner, j, k]):.{0 if fixed else 2}f}".replace("-", "\N{MINUS SIGN}")
+                axes.text(k + 0.5, j + 0.5, text, color=RECORD if fixed else "white", ha="center", va="center")
         axes.set(xlim=(0, 3), ylim=(3, 0), title=f"at the {unit[corner]}", aspect="equal")
         axes.set_xticks([0.5, 1.5, 2.5], short)
         axes.set_yticks([0.5, 1.5, 2.5], short)
@@ -221,14 +230,15 @@ def kites(panels: Mapping[str, tuple[Float[Tensor, "3 p"], Float[Tensor, "3 p"]]
     laid = {name: (student / expert[2, 0], expert / expert[2, 0]) for name, (student, expert) in laid.items()}
     everything = torch.cat([torch.cat([expert, student * torch.tensor([1.0, -1.0])]) for student, expert in laid.values()])
     (left, bottom), (right, top) = everything.min(dim=0).values.tolist(), everything.max(dim=0).values.tolist()
-    margin = 0.3
-    scale = (WIDTH - 0.2) / (right - left + 0.3)
-    tall = (top - bottom + 2 * margin) * scale
-    drawn = figure(WIDTH, len(laid) * (tall + 0.35))
+    aside, above = 0.17, 0.13
+    tall = (top - bottom + 2 * above) * (WIDTH - 0.1) / (right - left + 2 * aside)
+    drawn = figure(WIDTH, len(laid) * (tall + 0.3))
     for axes, (name, (student, expert)) in zip(np.atleast_1d(drawn.subplots(len(laid), 1)), laid.items(), strict=True):
         _triangle(axes, expert, "expert", 1)
         _triangle(axes, student, "student", -1)
-        axes.set(xlim=(left - 0.15, right + 0.15), ylim=(bottom - margin, top + margin), title=name)
+        axes.annotate("start", (0, 0), (-9, 0), textcoords="offset points", ha="right", va="center_baseline")
+        axes.annotate("end", (1, 0), (9, 0), textcoords="offset points", ha="left", va="center_baseline")
+        axes.set(xlim=(left - aside, right + aside), ylim=(bottom - above, top + above), title=name)
         axes.set_aspect("equal")
         axes.set_axis_off()
     return drawn
@@ -251,24 +261,26 @@ def _triangle(axes: Axes, corners: Float[Tensor, "3 2"], name: str, side: int) -
 
 
 @style()
-def cosines_over_time(arms: Mapping[str, Float[Tensor, "i 3"]], names: Mapping[str, str]) -> Figure:
+def cosines_over_time(arms: Mapping[str, Float[Tensor, "i 3"]]) -> Figure:
     """How far each of the three cosines of the student is from the expert's, over outer iterations: a panel a corner.
 
-    `arms` maps an arm of `plots.COLOURS` to student minus expert in each iteration: dots, and their running mean as a line.
+    `arms` maps up to three names to student minus expert in each iteration: dots, and their running mean as a line.
     """
-    drawn = figure(WIDTH, 5.2)
+    drawn = figure(WIDTH, 5.4)
     rows = drawn.subplots(3, 1, sharex=True)
+    looks = ((COLOURS["endpoint"], "solid"), (COLOURS["published"], "dashed"), (COLOURS["full"], "solid"))
     for corner, axes in enumerate(rows):
-        for (arm, differences), dash in zip(arms.items(), ("-", (0, (4, 2)), ":"), strict=False):
+        for differences, (colour, dash) in zip(arms.values(), looks, strict=False):
             values = differences[:, corner].numpy()
-            axes.plot(values, "o", color=COLOURS[arm], markersize=3.5, alpha=0.3, markeredgewidth=0)
-            axes.plot(running_mean(values), linestyle=dash, color=COLOURS[arm], label=names[arm])
+            axes.plot(values, "o", color=colour, markersize=3.5, alpha=0.3, markeredgewidth=0)
+            axes.plot(running_mean(values), linestyle=dash, color=colour)
         axes.axhline(0, color=RECORD, linewidth=1)
         axes.set_title(f"at the {CORNERS[corner]}")
         axes.margins(y=0.15)
     rows[1].set_ylabel("cosine, student minus expert")
     rows[2].set_xlabel("outer iteration")
-    drawn.legend(*rows[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(arms), columnspacing=1.2, handlelength=1.6)
+    lines = [Line2D([], [], color=colour, linestyle=dash) for colour, dash in looks]
+    drawn.legend(lines, list(arms), loc="outside upper left", ncols=len(arms), columnspacing=1.2, handlelength=1.6)
     return drawn
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from hoptm.evaluate import Interval, interval
+from hoptm.intervals import Interval, interval
 from hoptm.records import Record
 from hoptm.results import NAMES as NAMES
 from hoptm.results import by_seed, gain, select
@@ -107,14 +107,18 @@ def mosaic(pixels: Pixels, columns: int, gap: int = 2) -> UInt8[np.ndarray, "row
 
 
 @style()
-def gallery(pixels: Pixels, labels: Int64[Tensor, "n"], class_names: Sequence[str], columns: int = 8) -> Figure:
-    """Images sorted by class, each class under its name."""
-    present = [label for label in range(len(class_names)) if (labels == label).any()]
-    rows = [-(-int((labels == label).sum()) // columns) for label in present]
-    side = WIDTH / columns
-    drawn = figure(WIDTH, sum(rows) * side + 0.34 * len(present))
-    for axes, label in zip(np.atleast_1d(drawn.subplots(len(present), 1, height_ratios=rows)), present, strict=True):
-        _picture(axes, mosaic(pixels[labels == label], columns), class_names[label])
+def gallery(pixels: Pixels, labels: Int64[Tensor, "n"], class_names: Sequence[str], columns: int = 5) -> Figure:
+    """Images sorted by class, each class under its name, at most `columns` images beside one another."""
+    counts = {label: int((labels == label).sum()) for label in range(len(class_names)) if (labels == label).any()}
+    wide = min(columns, max(counts.values()))
+    across, rows = max(1, columns // wide), -(-max(counts.values()) // wide)
+    down = -(-len(counts) // across)
+    drawn = figure(WIDTH, down * (rows * WIDTH / (across * wide) + 0.34))
+    panels = drawn.subplots(down, across, squeeze=False).ravel()
+    for axes in panels[len(counts) :]:
+        axes.set_axis_off()
+    for axes, label in zip(panels, counts, strict=False):
+        _picture(axes, mosaic(pixels[labels == label], wide), class_names[label])
     return drawn
 
 
@@ -130,24 +134,43 @@ def hospital(made: SyntheticSet, this_run: Mapping[str, float], records: Sequenc
     """A small set beside what networks trained on it score: each arm's stored seeds in grey, this run in the arm's colour.
 
     `this_run` maps arms of `results.NAMES` to a test score at the set's own number of images a class. Records of
-    another data set or profile are left out.
+    another data set or profile are left out, and so are images beyond the first forty, shared among the classes.
     """
     arms = _stored_arms(records, made.info["source"]["name"], made.info["config"].get("profile", "fast"))
     rows: dict[tuple[int, str], list[Record]] = {(made.info["ipc"], method): [] for method in this_run} | arms
     order = sorted(rows, key=lambda row: (row[0] != 0, -row[0], list(NAMES).index(row[1])))
-    height = max(3.4, 0.9 + 0.4 * (len(order) + len({ipc for ipc, _ in order})))
+    height = max(4.2, 0.9 + 0.42 * (len(order) + len({ipc for ipc, _ in order})))
     drawn = figure(WIDTH, height)
     grid = drawn.add_gridspec(1, 2, width_ratios=(2, 3))
     left, right = (drawn.add_subfigure(grid[0, at]) for at in (0, 1))
-    counts = torch.bincount(made.labels, minlength=made.classes).tolist()
-    columns = _columns(counts, 0.38 * WIDTH, height - 0.9)
-    for label, axes in enumerate(np.atleast_1d(left.subplots(made.classes, 1, height_ratios=[-(-count // columns) for count in counts]))):
-        _picture(axes, mosaic(made.standardisation.invert(made.images[made.labels == label]), columns), made.info["class_names"][label])
+    _made_grid(left, made, height - 0.9)
     axes = right.subplots()
     _dot_rows(axes, {row: rows[row] for row in order}, made.info["ipc"], this_run, score)
     axes.set_xlabel(f"test {SCORE_NAMES[score]}")
     drawn.supxlabel(_origin([record for found in rows.values() for record in found]) + "colour: this run", x=0.01, ha="left", fontsize=11)
     return drawn
+
+
+def _made_grid(part: SubFigure, made: SyntheticSet, height: float) -> None:
+    """The images of a set: a few classes each under its name, many classes each in a row beside its name."""
+    names = made.info["class_names"]
+    shown = [made.standardisation.invert(made.images[made.labels == label][: max(1, 40 // made.classes)]) for label in range(made.classes)]
+    counts = [len(images) for images in shown]
+    if made.classes <= 4:
+        columns = _columns(counts, 0.38 * WIDTH, height)
+        panels = part.subplots(made.classes, 1, height_ratios=[max(1, -(-count // columns)) for count in counts])
+        for axes, images, name in zip(np.atleast_1d(panels), shown, names, strict=True):
+            _picture(axes, mosaic(images, columns), name)
+        return
+    white = torch.ones(max(counts), *made.images.shape[1:])
+    rows = mosaic(torch.cat([torch.cat([images, white])[: max(counts)] for images in shown]), max(counts))
+    axes = part.subplots()
+    axes.imshow(rows)
+    axes.set_anchor("NW")
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks([(row + 0.5) * len(rows) / len(names) for row in range(len(names))], names)
+    axes.tick_params(length=0)
 
 
 def _columns(counts: Sequence[int], width: float, height: float) -> int:

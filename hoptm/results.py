@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hoptm.errors import DataError
-from hoptm.evaluate import Interval, interval, paired_interval
+from hoptm.intervals import Interval, interval, paired_interval
 from hoptm.records import Record
 
 SCORES = ("accuracy", "balanced_accuracy", "auc")

@@ -1,19 +1,35 @@
-"""The commands, as a person types them: each in its own process."""
+"""The commands, as a person types them. Most run in this process, through the entry point; an error with a traceback escapes it."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hoptm.cli import main
+
 SMOKE = ["--ipc", "1", "--profile", "smoke", "--seed", "1"]
 
 
-def hoptm(*words, **named):
-    return subprocess.run([sys.executable, "-m", "hoptm", *map(str, words)], capture_output=True, text=True, timeout=120, **named)
+def hoptm(*words):
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.object(sys, "argv", ["hoptm", *map(str, words)]):
+        try:
+            main()
+        except SystemExit as done:
+            code = int(done.code or 0)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+
+def in_a_process(*words):
+    return subprocess.run([sys.executable, "-m", "hoptm", *map(str, words)], capture_output=True, text=True, timeout=120)
 
 
 def refused(done, *words):
@@ -55,7 +71,7 @@ def test_evaluate_puts_random_images_beside_the_set(made):
 
 def test_two_processes_write_the_same_bytes(made, tmp_path):
     again = tmp_path / "again.safetensors"
-    assert hoptm("distill", "--dataset", "phantom:450", *SMOKE, "--method", "published", "--out", again).returncode == 0
+    assert in_a_process("distill", "--dataset", "phantom:450", *SMOKE, "--method", "published", "--out", again).returncode == 0
     assert again.read_bytes() == made[0].read_bytes()
 
 
@@ -87,7 +103,8 @@ def test_verify_passes_and_can_fail(tmp_path):
         (["--method", "magic"], "endpoint"),
     ],
 )
-def test_bad_words_end_in_one_line(tmp_path, words, named):
+def test_bad_words_end_in_one_line(tmp_path, words, named, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     given = {"--dataset": "phantom:450", "--ipc": "1", "--profile": "smoke", "--out": str(tmp_path / "set.safetensors")}
     extra = []
     for name, value in zip(words[::2], words[1::2], strict=True):
@@ -95,7 +112,7 @@ def test_bad_words_end_in_one_line(tmp_path, words, named):
             given[name] = value
         else:
             extra += [name, value]
-    done = hoptm("distill", *[word for pair in given.items() for word in pair], *extra, cwd=tmp_path)
+    done = hoptm("distill", *[word for pair in given.items() for word in pair], *extra)
     assert refused(done, named)
     assert list(tmp_path.iterdir()) == []
 
@@ -153,10 +170,11 @@ def test_a_good_npz_runs(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_named_set_with_a_wrong_checksum(tmp_path):
+def test_a_named_set_with_a_wrong_checksum(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOPTM_DATA", str(tmp_path))
+    monkeypatch.setenv("HOPTM_OFFLINE", "1")
     _npz(tmp_path / "pneumoniamnist.npz")
-    here = {**os.environ, "HOPTM_DATA": str(tmp_path), "HOPTM_OFFLINE": "1"}
-    done = hoptm("distill", "--dataset", "pneumoniamnist", *SMOKE, "--out", tmp_path / "set.safetensors", env=here)
+    done = hoptm("distill", "--dataset", "pneumoniamnist", *SMOKE, "--out", tmp_path / "set.safetensors")
     assert refused(done, "pneumoniamnist.npz", "checksum")
 
 

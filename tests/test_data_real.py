@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hoptm.catalogue import patient
 from hoptm.data import Splits, available, load, standardisation
@@ -55,17 +56,14 @@ def test_chest_xrays_keep_patients_apart() -> None:
     folder = Path(os.environ["HOPTM_DATA"]) / "cxr_open_3class_112" / "train"
     patients: dict[str, set[bool]] = {}
     held = {image.numpy().tobytes() for image in splits.val.images}
-    from PIL import Image
-
     for file in folder.rglob("*.png"):
         patients.setdefault(patient(file), set()).add(np.asarray(Image.open(file)).tobytes() in held)
     assert len(patients) < 993 and all(len(sides) == 1 for sides in patients.values())
 
 
 def test_chest_xrays_resize() -> None:
-    loaded("cxr-open")
+    large = loaded("cxr-open")
     small = load("cxr-open", os.environ["HOPTM_DATA"], size=28)
-    large = load("cxr-open", os.environ["HOPTM_DATA"])
     assert small.size == 28 and torch.equal(small.train.labels, large.train.labels)
     mean = torch.nn.functional.avg_pool2d(large.train.images.double(), 4)
     assert (small.train.images.double() - mean).abs().mean() < 2.5

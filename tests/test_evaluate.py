@@ -13,26 +13,16 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from hoptm import data
+from hoptm import data, scores
 from hoptm import evaluate as module
 from hoptm.baselines import random_subset
 from hoptm.config import EvaluationConfig, NetworkConfig, generator
 from hoptm.data import Info, Splits, Train, Validation, standardisation
 from hoptm.errors import ConfigError, DataError, DivergedError
-from hoptm.evaluate import (
-    Recipe,
-    bootstrap_interval,
-    choose_recipe,
-    compare,
-    evaluate,
-    full_data,
-    interval,
-    paired_interval,
-    predict,
-    score,
-    train_network,
-)
+from hoptm.evaluate import Recipe, choose_recipe, evaluate, full_data, train_network
+from hoptm.intervals import bootstrap_interval, compare, interval, paired_interval
 from hoptm.networks import Network, network
+from hoptm.scores import predict, score
 from hoptm.synthetic import SyntheticSet
 
 SETTINGS = EvaluationConfig(steps=40, batch=16, networks=2, sgd_lrs=(0.01,), adamw_lrs=(0.002,), select_by="accuracy")
@@ -196,7 +186,7 @@ def test_prediction_is_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> No
     theta, measured = family.initial(generator(0)), standardisation(splits.train)
     whole = predict(family, theta, measured, splits.val.images)
     expected = family(theta, measured.apply(splits.val.images)).double().softmax(dim=1)
-    monkeypatch.setattr(module, "_CHUNK", 7)
+    monkeypatch.setattr(scores, "_CHUNK", 7)
     assert whole.dtype == torch.float64 and not whole.requires_grad
     torch.testing.assert_close(whole, expected.detach(), rtol=0, atol=1e-6)
     torch.testing.assert_close(predict(family, theta, measured, splits.val.images), whole, rtol=0, atol=1e-6)

@@ -60,8 +60,8 @@ def toy(seed: int = 0, count: int = 200) -> Splits:
 
 
 def settings(**changes) -> config.Config:
-    """Three experts of 7 steps an epoch for 20 epochs, half a second each."""
-    changes = {"experts": {"count": 3, "batch": 32, "epochs": 20}, "match": {"start_epochs": (0, 20)}, **changes}
+    """Three experts of 7 steps an epoch for 12 epochs, some tenths of a second each."""
+    changes = {"experts": {"count": 3, "batch": 32, "epochs": 12}, "match": {"start_epochs": (0, 12)}, **changes}
     return config.configure("toy", method="endpoint", ipc=1, seed=0, profile="smoke", **changes)
 
 

@@ -104,9 +104,12 @@ def test_gallery_sorts_by_class() -> None:
     assert (first == 0).all() and (second[:6, :6] == 200).all()
 
 
-def test_gallery_leaves_out_an_empty_class() -> None:
-    drawn = plots.gallery(torch.zeros(2, 3, 4, 4), torch.tensor([2, 2]), ["a", "b", "c"])
-    assert [axes.get_title(loc="left") for axes in drawn.axes] == ["c"]
+def test_gallery_puts_small_classes_side_by_side() -> None:
+    drawn = plots.gallery(torch.zeros(4, 3, 4, 4), torch.tensor([2, 2, 0, 3]), ["a", "b", "c", "d"], columns=4)
+    assert [axes.get_title(loc="left") for axes in drawn.axes if axes.images] == ["a", "c", "d"]
+    drawn.canvas.draw()
+    first, second, third = (axes.get_position() for axes in drawn.axes if axes.images)
+    assert first.x1 < second.x0 and third.y1 < first.y0
 
 
 def test_hospital_shows_records_in_grey_and_this_run_in_colour(records: list[Record]) -> None:
@@ -142,6 +145,15 @@ def test_hospital_without_records_says_so(records: list[Record], ipc: int, profi
     assert not dots(axes, "o", plots.RECORD)
     assert len(dots(axes, "D", plots.COLOURS["endpoint"])) == 1
     assert any("no stored records" in text for text in words(drawn))
+
+
+def test_hospital_gives_many_classes_a_row_each() -> None:
+    names = [f"tissue {number}" for number in range(6)]
+    few = made(ipc=3, profile="smoke")
+    many = SyntheticSet(few.images, torch.arange(6), 0.01, few.standardisation, few.info | {"class_names": names})
+    axes = plots.hospital(many, {"endpoint": 0.7}, []).subfigs[0].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert np.asarray(axes.images[0].get_array()).shape[0] == 6 * 8 + 5 * 2
 
 
 def test_gains_are_hollow_where_zero_is_inside(records: list[Record]) -> None:
