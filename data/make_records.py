@@ -14,7 +14,7 @@ import torch
 from hoptm.baselines import random_subset
 from hoptm.config import METHODS, Config, configure, generator
 from hoptm.data import Splits, load, single_label
-from hoptm.distill import distill
+from hoptm.distill import distill, stored_name
 from hoptm.evaluate import Evaluation, evaluate, full_data
 from hoptm.experts import experts
 from hoptm.networks import Network, network
@@ -38,7 +38,7 @@ def arms(config: Config, splits: Splits) -> dict[str, SyntheticSet]:
 def distilled(config: Config, splits: Splits, folder: Path) -> tuple[SyntheticSet, dict[str, object]]:
     """Run, or take up, one distillation."""
     paths = experts(config, splits, progress=False, processes=1)
-    state = folder / f"{config.dataset}-{config.profile}-{config.method}-ipc{config.ipc}-seed{config.seed}.state"
+    state = folder / stored_name(config).replace(".safetensors", ".state")
     done = distill(config, splits, paths, resume=state, progress=False)
     state.unlink(missing_ok=True)
     last = done.history[-1]
@@ -72,7 +72,7 @@ def run_seed(dataset: str, profile: str, ipcs: list[int], seed: int, splits: Spl
                 began = time.perf_counter()
                 made, extra = distilled(config, splits, RECORDS)
                 if seed < KEPT_SEEDS:
-                    made.save(SETS / f"{splits.info.name}-{profile}-{method}-ipc{ipc}-seed{seed}.safetensors")
+                    made.save(SETS / stored_name(config))
                 keep(config, splits, evaluate(net, made, splits.val, splits.test, config.evaluation, seed), method, began, extra)
         config = configure(dataset, method="endpoint", ipc=ipc, seed=seed, profile=profile)
         for method, made in arms(config, splits).items():

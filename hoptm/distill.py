@@ -21,7 +21,7 @@ from hoptm import adjoint, augment, evaluate, inner, path_losses, progressive
 from hoptm.config import Config, MatchConfig, generator, hash_of, resolved
 from hoptm.data import Splits, Standardisation, Validation, single_label, standardisation
 from hoptm.errors import DivergedError, FileError
-from hoptm.experts import experts as make_experts
+from hoptm.experts import experts as train_experts
 from hoptm.experts import steps_per_epoch
 from hoptm.files import read_tensors, write_tensors
 from hoptm.networks import Network, network
@@ -242,6 +242,29 @@ def distill(
     return Distilled(best, last, run.history)
 
 
+def stored_name(config: Config) -> str:
+    """The file name under which the set of a run is kept: `DATASET-PROFILE-METHOD-ipcN-seedS.safetensors`."""
+    return f"{config.dataset}-{config.profile}-{config.method}-ipc{config.ipc}-seed{config.seed}.safetensors"
+
+
+def stored_or_made(config: Config, splits: Splits, folder: Path) -> SyntheticSet:
+    """The distilled set that ships for a data set, profile, method, budget and seed, or one made now when there is none.
+
+    A set in `folder` counts when it was made from the same data with the same network, experts and matching. One
+    line is printed that says which of the two it is; making one takes as long as `distill` does. Raises as it does.
+    """
+    name = stored_name(config)
+    wanted = resolved(config, steps_per_epoch(len(splits.train.labels), config.experts.batch)).as_dict()
+    if (folder / name).exists():
+        made = SyntheticSet.load(folder / name)
+        same = all(made.info["config"].get(part) == wanted[part] for part in ("network", "experts", "match"))
+        if same and made.info["source"]["checksum"] == splits.info.checksum:
+            print(f"stored set {name}")
+            return made
+    print(f"no stored set {name} for these data and settings: one is made now")
+    return distill(config, splits, train_experts(config, splits, progress=False), progress=False).synthetic
+
+
 def _look_at_validation(run: _Run, net: Network, labels: Int64[Tensor, "n"], measured: Standardisation, validation: Validation, config: Config) -> None:
     """Train one fresh network on the current images and keep them if no earlier look scored higher on validation."""
     judged = config.evaluation
@@ -283,21 +306,3 @@ def _read_run(path: Path, config: Config, first: State) -> _Run:
         raise FileError(f"{path}: the state holds images of another shape. Delete it to start anew.")
     state = State(info["iteration"], tensors["images"], tensors["lr"], tensors["images_velocity"], tensors["lr_velocity"], tensors.get("mask"))
     return _Run(state, [Look(**look) for look in info["history"]], info["looks"], tensors["best_images"], info["best_lr"])
-
-
-def stored_or_made(config: Config, splits: Splits, folder: Path) -> SyntheticSet:
-    """The distilled set that ships for a data set, profile, method, budget and seed, or one made now when there is none.
-
-    A set in `folder` counts when it was made from the same data with the same network, experts and matching. One
-    line is printed that says which of the two it is; making one takes as long as `distill` does. Raises as it does.
-    """
-    name = f"{splits.info.name}-{config.profile}-{config.method}-ipc{config.ipc}-seed{config.seed}"
-    path, wanted = folder / f"{name}.safetensors", config.as_dict()
-    if path.exists():
-        made = SyntheticSet.load(path)
-        same = all(made.info["config"].get(part) == wanted[part] for part in ("network", "experts", "match"))
-        if same and made.info["source"]["checksum"] == splits.info.checksum:
-            print(f"stored set: {name}")
-            return made
-    print(f"no stored set {name}: one is made now")
-    return distill(config, splits, make_experts(config, splits, progress=False), progress=False).synthetic

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
@@ -98,20 +97,21 @@ def two_maps_film(parameters: Float[Tensor, "e k p"], answers: Float[Tensor, "e 
     """
     maps, last = _maps(parameters, answers), parameters.shape[1] - 1
     pictures = [_pixels(_draw_maps(*maps, reach=step / frames, width=5.2)) for step in range(last * frames + 1)]
-    shades = _with_white(Image.fromarray(pictures[-1]).quantize(32))
-    drawn = [Image.fromarray(one).quantize(palette=shades, dither=Image.Dither.NONE) for one in pictures]
+    shades = np.array([[255] * 3, *np.reshape(Image.fromarray(pictures[-1]).quantize(31).getpalette(), (-1, 3))], dtype=np.int32)
+    drawn = [_in_shades(one, shades) for one in pictures]
     kept = io.BytesIO()
     durations = [milliseconds] * (len(drawn) - 1) + [2_000]
     drawn[0].save(kept, format="GIF", save_all=True, append_images=drawn[1:], duration=durations, loop=0, optimize=True)
     return kept.getvalue()
 
 
-def _with_white(shades: Image.Image) -> Image.Image:
-    """The palette with its lightest colour made white, which quantising makes a little grey."""
-    palette = np.array(shades.getpalette()).reshape(-1, 3)
-    palette[palette.sum(axis=1).argmax()] = 255
-    shades.putpalette(palette.flatten().tolist())
-    return shades
+def _in_shades(picture: np.ndarray, shades: np.ndarray) -> Image.Image:
+    """The picture in the nearest of a few colours; the first of equals, so that white stays white."""
+    colours, places = np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)
+    nearest = np.square(colours[:, None].astype(np.int32) - shades).sum(axis=2).argmin(axis=1)
+    drawn = Image.fromarray(nearest[places].reshape(picture.shape[:2]).astype(np.uint8), "P")
+    drawn.putpalette(shades.flatten().tolist())
+    return drawn
 
 
 def _maps(parameters: Tensor, answers: Tensor) -> tuple[list[np.ndarray], list[str]]:
@@ -268,19 +268,18 @@ def cosines_over_time(arms: Mapping[str, Float[Tensor, "i 3"]]) -> Figure:
     """
     drawn = figure(WIDTH, 5.4)
     rows = drawn.subplots(3, 1, sharex=True)
-    looks = ((COLOURS["endpoint"], "solid"), (COLOURS["published"], "dashed"), (COLOURS["full"], "solid"))
+    looks = ((COLOURS["endpoint"], "-"), (COLOURS["published"], "--"), (COLOURS["full"], "-"))
     for corner, axes in enumerate(rows):
-        for differences, (colour, dash) in zip(arms.values(), looks, strict=False):
+        for (name, differences), (colour, dash) in zip(arms.items(), looks, strict=False):
             values = differences[:, corner].numpy()
             axes.plot(values, "o", color=colour, markersize=3.5, alpha=0.3, markeredgewidth=0)
-            axes.plot(running_mean(values), linestyle=dash, color=colour)
+            axes.plot(running_mean(values), dash, color=colour, label=name)
         axes.axhline(0, color=RECORD, linewidth=1)
         axes.set_title(f"at the {CORNERS[corner]}")
         axes.margins(y=0.15)
     rows[1].set_ylabel("cosine, student minus expert")
     rows[2].set_xlabel("outer iteration")
-    lines = [Line2D([], [], color=colour, linestyle=dash) for colour, dash in looks]
-    drawn.legend(lines, list(arms), loc="outside upper left", ncols=len(arms), columnspacing=1.2, handlelength=1.6)
+    drawn.legend(*rows[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(arms), columnspacing=1.2, handlelength=1.6)
     return drawn
 
 

@@ -201,6 +201,20 @@ def test_killed_three_times_and_resumed_gives_the_same_bytes(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.safetensors", "killed.safetensors"]
 
 
+def test_a_stored_set_is_used_only_for_its_own_data(splits, paths, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOPTM_CACHE", str(tmp_path / "cache"))
+    config = _config().changed(match={"iterations": 1})
+    made = outer.stored_or_made(config, splits, tmp_path)
+    assert "made now" in capsys.readouterr().out
+    made.save(tmp_path / outer.stored_name(config))
+    assert torch.equal(outer.stored_or_made(config, splits, tmp_path).images, made.images)
+    assert "stored set" in capsys.readouterr().out.splitlines()[0][:10]
+    other = replace(splits, info=replace(splits.info, checksum="sha256:0"))
+    for changed, data in ((config, other), (config.changed(match={"momentum": 0.4}), splits)):
+        outer.stored_or_made(changed, data, tmp_path)
+        assert "made now" in capsys.readouterr().out
+
+
 def test_the_outer_step_does_not_change_its_inputs(splits, paths):
     config = _config()
     net = outer.network(config.network, channels=3, classes=9, size=28)

@@ -105,7 +105,7 @@ def test_gallery_sorts_by_class() -> None:
 
 
 def test_gallery_puts_small_classes_side_by_side() -> None:
-    drawn = plots.gallery(torch.zeros(4, 3, 4, 4), torch.tensor([2, 2, 0, 3]), ["a", "b", "c", "d"], columns=4)
+    drawn = plots.gallery(torch.zeros(4, 3, 4, 4), torch.tensor([2, 2, 0, 3]), ["a", "b", "c", "d"], columns=3)
     assert [axes.get_title(loc="left") for axes in drawn.axes if axes.images] == ["a", "c", "d"]
     drawn.canvas.draw()
     first, second, third = (axes.get_position() for axes in drawn.axes if axes.images)

@@ -1,0 +1,103 @@
+"""Records, and the numbers that pages state from them."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+from scipy import stats
+
+from hoptm import records as module
+from hoptm.config import configure
+from hoptm.errors import DataError, FileError
+from hoptm.records import Record, commit, peak_bytes, read_records, versions, write_record
+from hoptm.results import arm, arms_table, by_seed, gain, gains_table, select, stored
+
+
+def _record(method, seed, values, ipc=1, dataset="pneumoniamnist"):
+    scores = [{"accuracy": value, "balanced_accuracy": value - 0.01, "auc": value + 0.02, "recall": [value, value]} for value in values]
+    config = configure(dataset, method="endpoint", ipc=1, seed=seed, profile="fast").as_dict()
+    return Record({"name": dataset, "checksum": "md5:0"}, method, ipc, seed, config, {"scores": scores}, 1.0, 1, "abc", {}, "cpu")
+
+
+RECORDS = [_record("endpoint", seed, [0.8 + 0.01 * seed, 0.82 + 0.01 * seed]) for seed in range(4)] + [
+    _record("random", seed, [value]) for seed, value in enumerate([0.60, 0.75, 0.70, 0.65])
+]
+
+
+def test_there_and_back(tmp_path):
+    path = write_record(tmp_path, RECORDS[0])
+    assert path.name == "pneumoniamnist-fast-endpoint-ipc1-seed0.json"
+    write_record(tmp_path, RECORDS[5])
+    assert read_records(tmp_path) == [RECORDS[0], RECORDS[5]]
+    assert sorted(os.listdir(tmp_path)) == [path.name, "pneumoniamnist-fast-random-ipc1-seed1.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"method": "endpoint"}', "null"])
+def test_a_damaged_record_is_named(tmp_path, text):
+    (tmp_path / "broken.json").write_text(text)
+    with pytest.raises(FileError, match=r"broken\.json"):
+        read_records(tmp_path)
+
+
+def test_one_value_a_seed_is_the_mean_over_networks():
+    found = by_seed(select(RECORDS, dataset="pneumoniamnist", method="endpoint", ipc=1), "accuracy")
+    assert found == pytest.approx({0: 0.81, 1: 0.82, 2: 0.83, 3: 0.84})
+    assert select(RECORDS, dataset="pneumoniamnist", method="endpoint", ipc=10) == []
+    assert select(RECORDS, dataset="phantom", method="endpoint", ipc=1) == []
+
+
+def test_intervals_are_students_t_over_seeds():
+    found = arm(RECORDS, "accuracy", dataset="pneumoniamnist", method="random", ipc=1)
+    wanted = stats.t.interval(0.95, 3, loc=0.675, scale=stats.sem([0.60, 0.75, 0.70, 0.65]))
+    assert (found.low, found.high) == pytest.approx(wanted) and (found.n, found.df) == (4, 3)
+
+
+def test_a_gain_is_paired_by_seed_and_not_by_place():
+    shuffled = [RECORDS[index] for index in (3, 0, 7, 4, 1, 6, 2, 5)]
+    found = gain(shuffled, "auc", dataset="pneumoniamnist", first="endpoint", second="random", ipc=1)
+    differences = [0.81 - 0.60, 0.82 - 0.75, 0.83 - 0.70, 0.84 - 0.65]
+    wanted = stats.t.interval(0.95, 3, loc=sum(differences) / 4, scale=stats.sem(differences))
+    assert (found.low, found.high) == pytest.approx(wanted)
+
+
+def test_seeds_that_only_one_arm_has_are_left_out():
+    found = gain(RECORDS[:7], "auc", dataset="pneumoniamnist", first="endpoint", second="random", ipc=1)
+    assert found.n == 3
+    with pytest.raises(DataError, match="share 1 seeds"):
+        gain(RECORDS[:5], "auc", dataset="pneumoniamnist", first="endpoint", second="random", ipc=1)
+    with pytest.raises(DataError, match="1 seeds on record"):
+        arm(RECORDS[:5], "auc", dataset="pneumoniamnist", method="random", ipc=1)
+
+
+def test_tables_hold_the_numbers():
+    arms = arms_table(RECORDS, dataset="pneumoniamnist", ipcs=[1, 10])
+    assert "end point" in arms and " 0.825 [" in arms and "10" not in arms.split("\n", 1)[1].split()
+    gains = gains_table(RECORDS, dataset="pneumoniamnist", ipcs=[1], pairs=[("endpoint", "random")])
+    assert "+0.150 [" in gains and "end point against fresh random real images" in gains
+
+
+def test_the_stored_records_are_whole():
+    """Each record that ships: its own configuration, a checksum, a commit without changes, as many networks as it asked for."""
+    records = read_records(stored("records"))
+    assert len(records) > 0
+    for record in records:
+        config = configure(**{name: record.config[name] for name in ("dataset", "method", "ipc", "seed", "profile")}).as_dict()
+        assert set(record.config) == set(config)
+        assert record.dataset["checksum"].partition(":")[0] in ("md5", "sha256")
+        assert not record.commit.endswith("+") and "unknown" not in record.commit, record.name
+        assert len(record.scores["scores"]) == record.config["evaluation"]["networks"]
+        assert len(record.scores["tried"]) >= 2 and record.seconds > 0 and record.peak_bytes > 0
+        assert "/" not in json.dumps(dataclasses.asdict(record)["config"])
+
+
+def test_what_a_record_says_of_the_machine(monkeypatch):
+    assert set(versions()) >= {"python", "hoptm", "torch", "numpy", "scikit-learn"}
+    assert peak_bytes() > 50_000_000
+    assert len(commit().rstrip("+")) == 12
+
+    def refuse(*_words):
+        raise OSError("no git")
+
+    monkeypatch.setattr(module, "_git", refuse)
+    assert commit().startswith("unknown")
