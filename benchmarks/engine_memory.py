@@ -20,8 +20,8 @@ def build(steps: int):
     import torch
 
     from hoptm.config import MatchConfig, NetworkConfig, generator
-    from hoptm.distill import draw_plan
     from hoptm.networks import network
+    from hoptm.outer import draw_plan
 
     torch.set_num_threads(1)
     chance = generator(0, "bench")

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from hoptm.distill import Look
 from hoptm.errors import DataError
+from hoptm.outer import Look
 from hoptm.plots import COLOURS, INK, RECORD, SCORE_NAMES, WIDTH, Pixels, figure, mosaic, style
 from hoptm.results import NAMES
 

@@ -86,7 +86,9 @@ def two_maps(parameters: Float[Tensor, "e k p"], answers: Float[Tensor, "e k q"]
     `answers` is any description of a network's output, such as its probabilities on validation images. Each map is
     the principal plane of all points it shows, with its share of their spread; both axes of a map have one scale.
     """
-    return _draw_maps(*_maps(parameters, answers), reach=parameters.shape[1] - 1.0)
+    drawn, places = _maps(parameters, answers, WIDTH)
+    _walk_to(drawn, places, parameters.shape[1] - 1.0)
+    return drawn
 
 
 @style()
@@ -95,49 +97,62 @@ def two_maps_film(parameters: Float[Tensor, "e k p"], answers: Float[Tensor, "e 
 
     Between checkpoints a dot moves along the straight chord. The last picture stays for two seconds.
     """
-    maps, last = _maps(parameters, answers), parameters.shape[1] - 1
-    pictures = [_pixels(_draw_maps(*maps, reach=step / frames, width=5.2)) for step in range(last * frames + 1)]
-    shades = np.array([[255] * 3, *np.reshape(Image.fromarray(pictures[-1]).quantize(31).getpalette(), (-1, 3))], dtype=np.int32)
-    drawn = [_in_shades(one, shades) for one in pictures]
+    drawn, places = _maps(parameters, answers, 5.2)
+    drawn.draw_without_rendering()
+    drawn.set_layout_engine("none")  # once is enough: nothing but the dots moves
+    pictures = []
+    for step in range((parameters.shape[1] - 1) * frames + 1):
+        _walk_to(drawn, places, step / frames)
+        pictures.append(_pixels(drawn))
+    shades = np.array([255] * 3 + (Image.fromarray(pictures[-1]).quantize(31).getpalette() or []), dtype=np.int32).reshape(-1, 3)
+    film = [_in_shades(picture, shades) for picture in pictures]
     kept = io.BytesIO()
-    durations = [milliseconds] * (len(drawn) - 1) + [2_000]
-    drawn[0].save(kept, format="GIF", save_all=True, append_images=drawn[1:], duration=durations, loop=0, optimize=True)
+    durations = [milliseconds] * (len(film) - 1) + [2_000]
+    film[0].save(kept, format="GIF", save_all=True, append_images=film[1:], duration=durations, loop=0, optimize=True)
     return kept.getvalue()
+
+
+def _pixels(drawn: Figure) -> np.ndarray:
+    kept = io.BytesIO()
+    drawn.savefig(kept, format="raw", dpi=110)
+    width, height = (round(inches * 110) for inches in drawn.get_size_inches())
+    return np.frombuffer(kept.getvalue(), dtype=np.uint8).reshape(height, width, 4)[:, :, :3]
 
 
 def _in_shades(picture: np.ndarray, shades: np.ndarray) -> Image.Image:
     """The picture in the nearest of a few colours; the first of equals, so that white stays white."""
-    colours, places = np.unique(picture.reshape(-1, 3), axis=0, return_inverse=True)
-    nearest = np.square(colours[:, None].astype(np.int32) - shades).sum(axis=2).argmin(axis=1)
+    names, places = np.unique(picture.astype(np.int32) @ [65_536, 256, 1], return_inverse=True)
+    colours = np.stack([names >> 16, names >> 8 & 255, names & 255], axis=1)
+    nearest = np.square(colours[:, None] - shades).sum(axis=2).argmin(axis=1)
     drawn = Image.fromarray(nearest[places].reshape(picture.shape[:2]).astype(np.uint8), "P")
     drawn.putpalette(shades.flatten().tolist())
     return drawn
 
 
-def _maps(parameters: Tensor, answers: Tensor) -> tuple[list[np.ndarray], list[str]]:
-    """Coordinates (e, k, 2) of both maps, and the words under them."""
-    places, words = [], []
-    for points in (parameters - parameters[:, :1], answers):
-        flat, share = principal_plane(points.flatten(0, 1).double())
-        places.append(flat.view(*points.shape[:2], 2).numpy())
-        words.append(f"this plane holds\n{share:.0%} of the spread")
-    return places, words
-
-
-def _draw_maps(places: Sequence[np.ndarray], words: Sequence[str], reach: float, width: float = WIDTH) -> Figure:
-    """Both maps up to checkpoint `reach`, which may lie between two."""
-    drawn = figure(width, 0.63 * width)
+def _maps(parameters: Tensor, answers: Tensor, width: float) -> tuple[Figure, list[np.ndarray]]:
+    """Both maps without their paths, and the coordinates (e, k, 2) of these."""
+    drawn, places = figure(width, 0.63 * width), []
     titles = ("parameters, starts together", "answers")
-    for axes, paths, title, text in zip(drawn.subplots(1, 2), places, titles, words, strict=True):
+    for axes, title, points in zip(drawn.subplots(1, 2), titles, (parameters - parameters[:, :1], answers), strict=True):
+        flat, share = principal_plane(points.flatten(0, 1).double())
+        low, high = flat.min(dim=0).values, flat.max(dim=0).values
+        half, middle = 0.58 * max(float((high - low).max()), 1e-9), (low + high) / 2
+        limits = torch.stack([middle - half, middle + half]).T.tolist()
+        axes.set(xlim=limits[0], ylim=limits[1], xticks=[], yticks=[], title=title)
+        axes.set_box_aspect(1)
+        axes.set_xlabel(f"this plane holds\n{share:.0%} of the spread", loc="left", fontsize=11)
+        axes.spines[["top", "right"]].set_visible(True)
+        places.append(flat.view(*points.shape[:2], 2).numpy())
+    return drawn, places
+
+
+def _walk_to(drawn: Figure, places: Sequence[np.ndarray], reach: float) -> None:
+    """Draw the paths of both maps anew, up to checkpoint `reach`, which may lie between two."""
+    for axes, paths in zip(drawn.axes, places, strict=True):
+        for artist in (*axes.lines, *axes.texts):
+            artist.remove()
         for expert, path in enumerate(paths):
             _walk(axes, path, expert, reach)
-        low, high = paths.min(axis=(0, 1)), paths.max(axis=(0, 1))
-        half, middle = 0.58 * max(float((high - low).max()), 1e-9), (low + high) / 2
-        axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), xticks=[], yticks=[], title=title)
-        axes.set_box_aspect(1)
-        axes.set_xlabel(text, loc="left", fontsize=11)
-        axes.spines[["top", "right"]].set_visible(True)
-    return drawn
 
 
 def _walk(axes: Axes, path: np.ndarray, expert: int, reach: float) -> None:
@@ -150,13 +165,6 @@ def _walk(axes: Axes, path: np.ndarray, expert: int, reach: float) -> None:
     axes.plot(*path[0], "o", color=colour, markersize=7, markerfacecolor="white")
     axes.plot(*seen[-1], "o", color=colour, markersize=12, markeredgecolor="white")
     axes.annotate(str(expert), seen[-1], color="white", fontsize=8, weight="bold", ha="center", va="center_baseline")
-
-
-def _pixels(drawn: Figure) -> np.ndarray:
-    kept = io.BytesIO()
-    drawn.savefig(kept, format="raw", dpi=110)
-    width, height = (round(inches * 110) for inches in drawn.get_size_inches())
-    return np.frombuffer(kept.getvalue(), dtype=np.uint8).reshape(height, width, 4)[:, :, :3]
 
 
 @style()

@@ -147,7 +147,8 @@ def hospital(made: SyntheticSet, this_run: Mapping[str, float], records: Sequenc
     axes = right.subplots()
     _dot_rows(axes, {row: rows[row] for row in order}, made.info["ipc"], this_run, score)
     axes.set_xlabel(f"test {SCORE_NAMES[score]}")
-    drawn.supxlabel(_origin([record for found in rows.values() for record in found]) + "colour: this run", x=0.01, ha="left", fontsize=11)
+    origin = _origin([record for found in rows.values() for record in found]) + ("colour: this run" if this_run else "")
+    drawn.supxlabel(origin.rstrip(), x=0.01, ha="left", fontsize=11)
     return drawn
 
 

@@ -15,10 +15,10 @@ import torch
 
 from hoptm import augment
 from hoptm.config import MatchConfig, NetworkConfig
-from hoptm.distill import Matching, State, matching, outer_step
 from hoptm.errors import ConfigError, FileError
 from hoptm.inner import Plan, Predict
 from hoptm.networks import network
+from hoptm.outer import Matching, State, matching, outer_step
 
 TOLERANCE = 1e-9
 """Largest relative error, max|a - b| / max|b|, that counts as equal."""

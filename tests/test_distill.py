@@ -10,12 +10,14 @@ from functools import partial
 import pytest
 import torch
 
-from hoptm import distill as outer
+from hoptm import distill as module
 from hoptm.config import MatchConfig, configure, generator
 from hoptm.data import load
-from hoptm.distill import Matching, distill, draw_plan, matching
+from hoptm.distill import distill
 from hoptm.errors import DataError, DivergedError, FileError
 from hoptm.experts import experts
+from hoptm.networks import network
+from hoptm.outer import Matching, State, draw_plan, matching, outer_step
 
 
 def _config(method="published", seed=5, **match):
@@ -204,24 +206,24 @@ def test_killed_three_times_and_resumed_gives_the_same_bytes(tmp_path):
 def test_a_stored_set_is_used_only_for_its_own_data(splits, paths, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HOPTM_CACHE", str(tmp_path / "cache"))
     config = _config().changed(match={"iterations": 1})
-    made = outer.stored_or_made(config, splits, tmp_path)
+    made = module.stored_or_made(config, splits, tmp_path)
     assert "made now" in capsys.readouterr().out
-    made.save(tmp_path / outer.stored_name(config))
-    assert torch.equal(outer.stored_or_made(config, splits, tmp_path).images, made.images)
+    made.save(tmp_path / module.stored_name(config))
+    assert torch.equal(module.stored_or_made(config, splits, tmp_path).images, made.images)
     assert "stored set" in capsys.readouterr().out.splitlines()[0][:10]
     other = replace(splits, info=replace(splits.info, checksum="sha256:0"))
     for changed, data in ((config, other), (config.changed(match={"momentum": 0.4}), splits)):
-        outer.stored_or_made(changed, data, tmp_path)
+        module.stored_or_made(changed, data, tmp_path)
         assert "made now" in capsys.readouterr().out
 
 
 def test_the_outer_step_does_not_change_its_inputs(splits, paths):
     config = _config()
-    net = outer.network(config.network, channels=3, classes=9, size=28)
+    net = network(config.network, channels=3, classes=9, size=28)
     images = torch.randn(9, 3, 28, 28, generator=generator(0, "images"))
-    state = outer.State.first(images.clone(), 0.02)
+    state = State.first(images.clone(), 0.02)
     plan = draw_plan(9, 28, config.match, generator(0, "plan"))
     compare = matching(config.match)
     steps = [paths.steps[0], paths.steps[0], paths.steps[-1]]
-    outer.outer_step(state, net, paths.points(0, steps), torch.arange(9), plan, replace(config.match, lr=0.02, lr_lr=1e-8), compare)
+    outer_step(state, net, paths.points(0, steps), torch.arange(9), plan, replace(config.match, lr=0.02, lr_lr=1e-8), compare)
     assert torch.equal(state.images, images) and state.mask is None and float(state.lr) == pytest.approx(0.02)

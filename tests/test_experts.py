@@ -207,7 +207,7 @@ def test_steps_an_epoch():
 
 @pytest.mark.parametrize(("window", "length"), [((0, 4), 2), ((0, 1), 1), ((2, 5), 3), ((20, 30), 1)])
 def test_what_is_kept_is_what_a_run_draws(window, length):
-    from hoptm.distill import matching  # here, so that the scripts below start sooner
+    from hoptm.outer import matching  # here, so that the scripts below start sooner
 
     for method in ("endpoint", "published"):
         chosen = config.configure("toy", method=method, ipc=1, seed=0, profile="paper", match={"start_epochs": window, "expert_epochs": length})

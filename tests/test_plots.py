@@ -15,8 +15,8 @@ from PIL import Image
 from hoptm import distill, film_plots, plots, results
 from hoptm.config import configure
 from hoptm.data import Standardisation, load
-from hoptm.distill import Look
 from hoptm.errors import DataError
+from hoptm.outer import Look
 from hoptm.records import Record
 from hoptm.synthetic import SyntheticSet
 
