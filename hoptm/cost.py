@@ -15,7 +15,7 @@ from hoptm import augment
 from hoptm.adjoint import backward, forward
 from hoptm.config import Config, generator
 from hoptm.data import Splits
-from hoptm.experts import reachable_steps
+from hoptm.experts import estimate_bytes, reachable_steps
 from hoptm.inner import Plan
 from hoptm.networks import Network, network
 
@@ -72,7 +72,7 @@ def estimate(config: Config, splits: Splits) -> Cost:
         distil_seconds=match.iterations * match.steps * _inner_seconds(net, theta, inner_batch, chance),
         look_seconds=looks * judged.steps * _train_seconds(net, theta, look_batch, chance),
         memory_bytes=_PROCESS_BYTES + splits.train.images.numel() + 4 * (match.steps + 8) * net.layout.size + _graph_bytes(config, splits, inner_batch),
-        disk_bytes=4 * net.layout.size * len(steps) * config.experts.count + 16 * count * splits.channels * splits.size**2,
+        disk_bytes=estimate_bytes(config, net.layout.size, len(splits.train.labels)) + 16 * count * splits.channels * splits.size**2,
     )
 
 

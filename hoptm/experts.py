@@ -5,20 +5,12 @@ flat-minimum step of FTD. Only checkpoints that a run can draw are kept, and tra
 Finished experts are cached; missing ones are trained side by side, one thread each, with the same bits however many.
 """
 
-import contextlib
 import dataclasses
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 import time
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,10 +24,11 @@ from tqdm import tqdm
 from hoptm import augment, trajectories
 from hoptm.config import Config, ExpertConfig, generator, hash_of
 from hoptm.data import Splits, Standardisation, single_label, standardisation
-from hoptm.errors import ConfigError, DivergedError, FileError, HoptmError
+from hoptm.errors import ConfigError, DivergedError, FileError
 from hoptm.files import digest_of
 from hoptm.networks import Network, network
 from hoptm.trajectories import Trajectories
+from hoptm.workers import one_thread, side_by_side
 
 Gradient: TypeAlias = Callable[[Tensor], Tensor]
 """From parameters (P,) to the gradient (P,) of one batch's loss."""
@@ -180,7 +173,7 @@ def experts(
     missing = [index for index in range(config.experts.count) if not _is_made(job, index)]
     if missing:
         with (
-            _one_thread(),
+            one_thread(),
             tqdm(total=config.experts.count, initial=config.experts.count - len(missing), desc="experts", unit="expert", disable=not progress) as bar,
         ):
             number = min(len(missing), processes or _processes(job, len(missing)))
@@ -190,7 +183,7 @@ def experts(
                     make(index)
                     bar.update()
             else:
-                _side_by_side(job, missing, number, bar.update)
+                side_by_side(partial(_maker, job), missing, number, bar.update)
     return trajectories.open_folder(job.folder, job.network.layout, config.experts.count)
 
 
@@ -239,17 +232,6 @@ def _maker(job: _Job) -> Callable[[int], None]:
     return make
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for the work inside: bits depend on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _processes(job: _Job, missing: int) -> int:
     """As many as there are cores; one when the work is short, by one gradient measured here."""
     if torch.device(job.device).type != "cpu":
@@ -263,64 +245,3 @@ def _processes(job: _Job, missing: int) -> int:
     seconds = (time.perf_counter() - began) * max(job.keep) * missing
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if seconds > _POOL_SECONDS else 1
-
-
-def _side_by_side(job: _Job, missing: Sequence[int], number: int, done: Callable[[], object]) -> None:
-    """Make the missing experts in `number` fresh processes, which end when this one does or is interrupted."""
-    context = multiprocessing.get_context("spawn")
-    reader, writer = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(number, context, _begin, (job, reader))
-    try:
-        with _starting():
-            making = [pool.submit(_make, index) for index in missing]
-        for made in as_completed(making):
-            made.result()
-            done()
-    except BaseException as error:
-        writer.close()  # the workers see the end of the pipe and leave at once
-        if isinstance(error, BrokenProcessPool):
-            raise HoptmError(
-                "a process that trained an expert was ended, perhaps for want of memory. Run again with processes=1: finished ones are kept."
-            ) from error
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        writer.close()
-        reader.close()
-
-
-@contextlib.contextmanager
-def _starting() -> Iterator[None]:
-    """While workers start: hide `__main__`, or each would run the caller's script again; and let them ignore Ctrl-C."""
-    main, handler = sys.modules["__main__"], None
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None:
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
-
-
-_here: dict[str, Callable[[int], None]] = {}
-"""In a worker: the function that makes one expert, with the data set in memory."""
-
-
-def _begin(job: _Job, parent: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(1)
-    _here["make"] = _maker(job)
-
-
-def _make(index: int) -> None:
-    _here["make"](index)
-
-
-def _leave_with(parent: Connection) -> None:
-    """Wait for the parent's end of the pipe to close, by its will or its death, and end this process."""
-    with contextlib.suppress(EOFError, OSError):
-        parent.recv_bytes()
-    os._exit(1)
