@@ -1,20 +1,19 @@
-"""Draw the picture that opens the book and the README from the stored set and records: `python data/make_picture.py`."""
+"""Draw the README's picture from the stored records and set: `python data/make_picture.py`."""
 
 from pathlib import Path
 
-from hoptm import plots, results
+from hoptm.plots import hospital
 from hoptm.records import read_records
-from hoptm.synthetic import SyntheticSet
+from hoptm.synthetic import load
 
-PLACE = Path(__file__).resolve().parent.parent / "book" / "_static" / "hospital.png"
+HERE = Path(__file__).resolve().parent
+SET = "pneumoniamnist-fast-endpoint-ipc10-seed0.safetensors"
 
 
 def main() -> None:
-    """Write the picture: ten distilled images of each class beside the stored scores of every arm."""
-    made = SyntheticSet.load(results.stored("distilled") / "pneumoniamnist-fast-endpoint-ipc10-seed0.safetensors")
-    drawn = plots.hospital(made, {}, read_records(results.stored("records")))
-    drawn.savefig(PLACE, dpi=drawn.dpi, bbox_inches="tight", metadata={"Software": None})
-    print(PLACE.relative_to(PLACE.parents[2]))
+    """Write `book/_static/readme.png`."""
+    drawn = hospital(load(HERE / "distilled" / SET), {}, read_records(HERE / "records"))
+    drawn.savefig(HERE.parent / "book" / "_static" / "readme.png", metadata={"Software": None})
 
 
 if __name__ == "__main__":

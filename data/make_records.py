@@ -6,6 +6,7 @@ already is left alone, so a stopped grid goes on where it was. The test split is
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hoptm.baselines import random_subset
 from hoptm.config import METHODS, Config, configure, generator
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill, stored_name
-from hoptm.evaluate import Evaluation, evaluate, full_data
+from hoptm.evaluate import Evaluation, Recipe, evaluate, full_data
 from hoptm.experts import experts
 from hoptm.networks import Network, network
 from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_record
@@ -60,7 +61,12 @@ def keep(config: Config, splits: Splits, found: Evaluation, method: str, began: 
 
 def missing(config: Config, splits: Splits, method: str, ipc: int) -> bool:
     """Whether this arm has no record yet."""
-    return not (RECORDS / f"{splits.info.name}-{config.profile}-{method}-ipc{ipc}-seed{config.seed}.json").exists()
+    return not record_path(config, splits, method, ipc).exists()
+
+
+def record_path(config: Config, splits: Splits, method: str, ipc: int) -> Path:
+    """Where the record of this arm is kept."""
+    return RECORDS / f"{splits.info.name}-{config.profile}-{method}-ipc{ipc}-seed{config.seed}.json"
 
 
 def run_seed(dataset: str, profile: str, ipcs: list[int], seed: int, splits: Splits, net: Network) -> None:
@@ -81,12 +87,17 @@ def run_seed(dataset: str, profile: str, ipcs: list[int], seed: int, splits: Spl
                 keep(config, splits, evaluate(net, made, splits.val, splits.test, config.evaluation, seed), method, began, {})
 
 
-def run_full(dataset: str, profile: str, seed: int, splits: Splits, net: Network, steps: int) -> None:
-    """The full-data arm of one seed."""
-    config = configure(dataset, method="endpoint", ipc=1, seed=seed, profile=profile)
-    if missing(config, splits, "full", 0):
-        began = time.perf_counter()
-        keep(config, splits, full_data(net, splits, config.evaluation, seed, steps=steps), "full", began, {"steps": steps})
+def run_full(dataset: str, profile: str, seeds: list[int], splits: Splits, net: Network, steps: int) -> None:
+    """The full-data arm. Its recipe is chosen on validation with the first seed; the other seeds use it."""
+    recipe = None
+    for seed in seeds:
+        config = configure(dataset, method="endpoint", ipc=1, seed=seed, profile=profile)
+        if missing(config, splits, "full", 0):
+            began = time.perf_counter()
+            found = full_data(net, splits, config.evaluation, seed, steps=steps, recipe=recipe)
+            keep(config, splits, found, "full", began, {"steps": steps, "recipe_of_seed": seeds[0]})
+        stored = json.loads(record_path(config, splits, "full", 0).read_text(encoding="utf-8"))
+        recipe = Recipe(**stored["scores"]["recipe"])
 
 
 def main() -> None:
@@ -95,7 +106,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="pneumoniamnist")
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--ipcs", type=int, nargs="+", default=[1, 10])
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     parser.add_argument("--full-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on too")
     parser.add_argument("--full-steps", type=int, default=600)
     chosen = parser.parse_args()
@@ -106,8 +117,7 @@ def main() -> None:
     SETS.mkdir(exist_ok=True)
     for seed in chosen.seeds:
         run_seed(chosen.dataset, chosen.profile, chosen.ipcs, seed, splits, net)
-    for seed in chosen.full_seeds:
-        run_full(chosen.dataset, chosen.profile, seed, splits, net, chosen.full_steps)
+    run_full(chosen.dataset, chosen.profile, chosen.full_seeds, splits, net, chosen.full_steps)
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def _pixels(drawn: Figure) -> np.ndarray:
 
 def _in_shades(picture: np.ndarray, shades: np.ndarray) -> Image.Image:
     """The picture in the nearest of a few colours; the first of equals, so that white stays white."""
-    names, places = np.unique(picture.astype(np.int32) @ [65_536, 256, 1], return_inverse=True)
+    names, places = np.unique(picture.astype(np.int64) @ np.array([65_536, 256, 1]), return_inverse=True)
     colours = np.stack([names >> 16, names >> 8 & 255, names & 255], axis=1)
     nearest = np.square(colours[:, None] - shades).sum(axis=2).argmin(axis=1)
     drawn = Image.fromarray(nearest[places].reshape(picture.shape[:2]).astype(np.uint8), "P")
