@@ -134,3 +134,22 @@ def test_no_machine_paths_and_no_large_files() -> None:
         if path.suffix in {".py", ".md", ".yml", ".toml", ".ipynb", ".json", ".cfg", ".txt", ".bib", ".cff"}:
             problems += [f"{path.name}: {match.group()}" for match in pattern.finditer(path.read_text(encoding="utf-8"))]
     assert not problems, "\n".join(problems)
+
+
+def names_in_pages() -> list[str]:
+    """Every `hoptm.room.thing` and `tests/file.py` that a page of prose puts in code letters."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "book").glob("*.md"), *(ROOT / "data").glob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    return sorted(set(re.findall(r"`(hoptm(?:\.\w+)+|tests/\w+\.py)`", text)))
+
+
+@pytest.mark.parametrize("name", names_in_pages())
+def test_what_pages_name_exists(name: str) -> None:
+    if name.startswith("tests/"):
+        assert (ROOT / name).is_file()
+        return
+    *rooms, thing = name.split(".")
+    if not (ROOT / "hoptm" / f"{thing}.py").is_file() or len(rooms) > 1:
+        found = import_module(".".join(rooms[:2]))
+        for part in (*rooms[2:], thing):
+            found = getattr(found, part)
