@@ -1,8 +1,8 @@
 """Files that are whole or absent.
 
 Everything is written beside its place and then renamed, so that a killed process or a full disk leaves the
-old file or none. Tensors are stored as safetensors, which can hold no code; a digest over the tensors travels
-in the header and is checked on reading.
+old file or none. Tensors are stored as safetensors, which can hold no code; a digest over
+tensors and description travels in the header and is checked on reading.
 """
 
 import contextlib
@@ -68,10 +68,16 @@ def digest_of(tensors: Mapping[str, Tensor]) -> str:
     return whole.hexdigest()
 
 
+def _seal(info: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """One digest over the description and the tensors: a licence cannot be edited any more than a pixel."""
+    return hashlib.sha256((json.dumps(info, sort_keys=True) + digest_of(tensors)).encode()).hexdigest()
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
     """Write tensors and a JSON-able `info` into one safetensors file, whole or not at all."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    header = json.dumps({"info": info, "sha256": digest_of(plain)}, sort_keys=True)
+    described = json.loads(json.dumps(info))
+    header = json.dumps({"info": described, "sha256": _seal(described, plain)}, sort_keys=True)
     write_aside(path, lambda temporary: save_file(plain, str(temporary), metadata={_HEADER: header}))
 
 
@@ -92,8 +98,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with _opened(path) as file:
         info, expected = _header_of(path, file)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    if digest_of(tensors) != expected:
-        raise FileError(f"{path}: the tensors do not match their checksum. The file is damaged: make or fetch it again.")
+    if _seal(info, tensors) != expected:
+        raise FileError(f"{path}: the content does not match its checksum. The file is damaged: make or fetch it again.")
     return tensors, info
 
 
