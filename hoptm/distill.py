@@ -24,6 +24,7 @@ from hoptm.experts import steps_per_epoch
 from hoptm.files import read_tensors, write_tensors
 from hoptm.networks import Network, network
 from hoptm.outer import Look, Matching, State, draw_plan, matching, outer_step
+from hoptm.records import best_device
 from hoptm.scores import predict, score
 from hoptm.synthetic import SyntheticSet, initialise, provenance
 from hoptm.trajectories import Trajectories
@@ -60,12 +61,14 @@ def distill(
     save_every: int = 10,
     callbacks: Sequence[Callable[[State, Look], None]] = (),
     progress: bool = True,
+    device: str | None = None,
 ) -> Distilled:
     """Distil the train split of `splits` into `config.ipc` images a class.
 
     `compare` replaces the method's own matching. With `resume`, the run's state is written to that file every
     `save_every` iterations and taken up from there when the file exists; a resumed run gives the same bits. Each
-    callback sees the new state and what was seen. The test split is never read.
+    callback sees the new state and what was seen. `device` is a torch device, by default the GPU if there is one; bits are
+    the same from run to run on a CPU only. The test split is never read.
 
     Raises DataError for a multi-label set or a class with fewer images than `ipc`, FileError for a state of
     another run, DivergedError as `outer_step` does.
@@ -77,9 +80,9 @@ def distill(
     compare = compare or matching(match)
     measured = standardisation(splits.train)
     chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
-    labels = splits.train.labels[chosen]
-    lr, _ = match.step_sizes
-    first = State.first(measured.apply(splits.train.images[chosen]), lr)
+    where, labels = torch.device(device or best_device()), splits.train.labels[chosen]
+    shown, (lr, _) = labels.to(where), match.step_sizes
+    first = State.first(measured.apply(splits.train.images[chosen]).to(where), lr)
     run = _Run(first, [], [], first.images, lr)
     if resume is not None and resume.exists():
         run = _read_run(resume, config, first)
@@ -89,23 +92,23 @@ def distill(
             chance = generator(config.seed, "outer iteration", run.state.iteration)
             expert_index = int(torch.randint(experts.count, (), generator=chance))
             start = int(torch.randint(*match.start_epochs, (), generator=chance))
-            expert = experts.points(expert_index, [at * epoch for at in compare.expert_epochs(start)])
-            plan = draw_plan(len(labels), splits.size, match, chance)
-            run.state, look, _ = outer_step(run.state, net, expert, labels, plan, match, compare, start)
+            expert = experts.points(expert_index, [at * epoch for at in compare.expert_epochs(start)]).to(where)
+            plan = draw_plan(len(labels), splits.size, match, chance).to(where)
+            run.state, look, _ = outer_step(run.state, net, expert, shown, plan, match, compare, start)
             run.history.append(look)
             for callback in callbacks:
                 callback(run.state, look)
             done = run.state.iteration
             if done % match.validate_every == 0 or done == match.iterations:
-                _look_at_validation(run, net, labels, measured, splits.val, config)
+                _look_at_validation(run, net, shown, measured, splits.val, config)
             if resume is not None and (done % save_every == 0 or done == match.iterations):
                 _write_run(resume, config, run)
             bar.update()
             bar.set_postfix(loss=f"{look.total:.3f}", lr=f"{look.lr:.3g}")
 
     info = provenance(splits, method=config.method, ipc=config.ipc, seed=config.seed, config=config.as_dict(), selection=run.looks)
-    best = SyntheticSet(run.best_images, labels, run.best_lr, measured, info)
-    last = SyntheticSet(run.state.images, labels, float(run.state.lr), measured, info)
+    best = SyntheticSet(run.best_images.cpu(), labels, run.best_lr, measured, info)
+    last = SyntheticSet(run.state.images.cpu(), labels, float(run.state.lr), measured, info)
     return Distilled(best, last, run.history)
 
 
@@ -166,7 +169,8 @@ def _write_run(path: Path, config: Config, run: _Run) -> None:
 
 
 def _read_run(path: Path, config: Config, first: State) -> _Run:
-    tensors, info = read_tensors(path)
+    stored, info = read_tensors(path)
+    tensors = {name: tensor.to(first.images.device) for name, tensor in stored.items()}
     if info.get("run") != hash_of(config.as_dict()):
         raise FileError(f"{path}: the state of a run with other settings. Delete it to start anew, or name another output file.")
     if tensors["images"].shape != first.images.shape:

@@ -24,6 +24,7 @@ from hoptm.config import EvaluationConfig, generator
 from hoptm.data import Split, Splits, Standardisation, Test, Validation, single_label, standardisation
 from hoptm.errors import ConfigError, DataError, DivergedError
 from hoptm.networks import Network
+from hoptm.records import best_device
 from hoptm.scores import Scores, predict, score
 from hoptm.synthetic import SyntheticSet
 
@@ -194,8 +195,14 @@ def full_data(
     steps = (recipe.steps if recipe else steps) or max(settings.steps, 5 * math.ceil(len(train.labels) / settings.batch))
     if steps < settings.steps:
         raise ConfigError(f"full data would get {steps} steps, fewer than the {settings.steps} of a small set. Ask for at least as many.")
-    measured = standardisation(train)
-    arm = _Arm(network, lambda chosen: (measured.apply(train.images[chosen]), train.labels[chosen]), len(train.labels), measured, splits.info.augmentations)
+    measured, where = standardisation(train), best_device()
+    arm = _Arm(
+        network,
+        lambda chosen: (measured.apply(train.images[chosen]).to(where), train.labels[chosen].to(where)),
+        len(train.labels),
+        measured,
+        splits.info.augmentations,
+    )
     return _judge(arm, splits.val, splits.test, dataclasses.replace(settings, steps=steps), seed, recipe, progress)
 
 
@@ -221,7 +228,7 @@ def _arm_of_set(network: Network, synthetic: SyntheticSet) -> _Arm:
     need = (network.channels, network.size, network.size, network.classes)
     if have != need:
         raise DataError(f"the set has (channels, height, width, classes) {have} and the network {need}. Build the network for this set.")
-    images, labels = synthetic.images, synthetic.labels
+    images, labels = synthetic.images.to(best_device()), synthetic.labels.to(best_device())
     return _Arm(network, lambda chosen: (images[chosen], labels[chosen]), len(labels), synthetic.standardisation, synthetic.info["augmentations"])
 
 

@@ -27,6 +27,7 @@ from hoptm.data import Splits, Standardisation, single_label, standardisation
 from hoptm.errors import ConfigError, DivergedError, FileError
 from hoptm.files import digest_of
 from hoptm.networks import Network, network
+from hoptm.records import best_device
 from hoptm.trajectories import Trajectories
 from hoptm.workers import one_thread, side_by_side
 
@@ -156,7 +157,7 @@ class _Job:
 
 
 def experts(
-    config: Config, splits: Splits, *, cache: Path | None = None, progress: bool = True, processes: int | None = None, device: str = "cpu"
+    config: Config, splits: Splits, *, cache: Path | None = None, progress: bool = True, processes: int | None = None, device: str | None = None
 ) -> Trajectories:
     """The experts of a run: read from the cache, the missing ones trained on the train split and stored there.
 
@@ -169,7 +170,7 @@ def experts(
     """
     if processes is not None and processes < 1:
         raise ConfigError(f"processes is {processes}; it must be 1 or more.")
-    job = _job(config, single_label(splits), cache, device)
+    job = _job(config, single_label(splits), cache, device or best_device())
     missing = [index for index in range(config.experts.count) if not _is_made(job, index)]
     if missing:
         with (

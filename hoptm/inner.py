@@ -33,6 +33,10 @@ class Plan:
         """T, the number of inner steps."""
         return len(self.batches)
 
+    def to(self, device: torch.device) -> "Plan":
+        """The same plan for images on `device`; draws follow the images by themselves."""
+        return Plan(tuple(batch.to(device) for batch in self.batches), self.draws)
+
 
 @dataclass(frozen=True)
 class Gradients:

@@ -195,12 +195,14 @@ def plane_paths(paths: Mapping[str, Float[Tensor, "k 2"]]) -> Figure:
     colours = [COLOURS["expert"], COLOURS["student"], *EXPERTS[2:]]
     everything = torch.cat(list(paths.values()))
     low, high = everything.min(dim=0).values, everything.max(dim=0).values
+    pad = 0.08 * (high - low).max()
+    limits = torch.stack([low - pad, high + pad]).T.tolist()
     for axes, (name, path), colour in zip(np.atleast_1d(drawn.subplots(1, len(paths))), paths.items(), colours, strict=False):
         corners = path[[0, len(path) // 2, -1]]
         axes.fill(*corners.T.numpy(), color=colour, alpha=0.15, linewidth=0)
         axes.plot(*path.T.numpy(), "-o", color=colour, markersize=4)
         axes.plot(*corners.T.numpy(), "o", color=colour, markersize=9)
-        axes.set(title=name, xticks=[], yticks=[], xlim=(float(low[0]) - 0.1, float(high[0]) + 0.1), ylim=(float(low[1]) - 0.1, float(high[1]) + 0.1))
+        axes.set(title=name, xticks=[], yticks=[], xlim=limits[0], ylim=limits[1])
         axes.set_aspect("equal")
         axes.spines[["left", "bottom"]].set_visible(False)
     return drawn

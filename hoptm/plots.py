@@ -96,7 +96,7 @@ def figure(width: float = WIDTH, height: float = 3.2) -> Figure:
 def mosaic(pixels: Pixels, columns: int, gap: int = 2) -> UInt8[np.ndarray, "rows wide 3"]:
     """The images side by side in rows of `columns`, white between them, as one picture in colour."""
     whole = pixels if pixels.dtype.is_floating_point else pixels / 255
-    shown = np.round(whole.detach().clamp(0, 1).numpy() * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    shown = np.round(whole.detach().cpu().clamp(0, 1).numpy() * 255).astype(np.uint8).transpose(0, 2, 3, 1)
     count, size = len(shown), shown.shape[1] + gap
     rows = -(-count // columns)
     picture = np.full((rows * size - gap, min(columns, count) * size - gap, 3), 255, dtype=np.uint8)

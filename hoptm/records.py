@@ -96,9 +96,14 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device_words(device: str = "cpu") -> str:
+def best_device() -> str:
+    """Where training runs unless a caller says otherwise: the GPU if torch sees one, else the processor."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_words(device: str | None = None) -> str:
     """The kind of machine in words, without its name: `cpu, x86_64, 1 thread, Linux`."""
-    if device.startswith("cuda"):
+    if (device or best_device()).startswith("cuda"):
         return f"cuda, {torch.cuda.get_device_name()}"
     threads = torch.get_num_threads()
     return f"cpu, {platform.machine()}, {threads} thread{'s' if threads > 1 else ''}, {platform.system()}"
