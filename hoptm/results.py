@@ -62,17 +62,16 @@ def gain(records: Sequence[Record], score: str, *, dataset: str, first: str, sec
 
 
 def arms_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], methods: Sequence[str] = tuple(NAMES), profile: str = "fast") -> str:
-    """Every arm with its mean and 95 % interval of each score, as plain text."""
+    """Every arm with its mean and 95 % interval of each score, as plain text; all real images come last."""
     lines = [f"{'IPC':>4s}  {'arm':32s} {'n':>2s}" + "".join(f"  {score.replace('_', ' '):>22s}" for score in SCORES)]
-    for ipc in ipcs:
-        for method in methods:
-            budget = 0 if method == "full" else ipc
-            found = select(records, dataset=dataset, method=method, ipc=budget, profile=profile)
-            if len(found) < 2:
-                continue
-            cells = [arm(records, score, dataset=dataset, method=method, ipc=budget, profile=profile) for score in SCORES]
-            text = "".join(f"  {cell.mean:6.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells)
-            lines.append(f"{ipc if budget else 'all':>4}  {NAMES[method]:32s} {len(found):2d}{text}")
+    rows = [(ipc, method) for ipc in ipcs for method in methods if method != "full"] + [(0, "full")] * ("full" in methods)
+    for ipc, method in rows:
+        found = select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)
+        if len(found) < 2:
+            continue
+        cells = [arm(records, score, dataset=dataset, method=method, ipc=ipc, profile=profile) for score in SCORES]
+        text = "".join(f"  {cell.mean:6.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells)
+        lines.append(f"{ipc or 'all':>4}  {NAMES[method]:32s} {len(found):2d}{text}")
     return "\n".join(lines)
 
 
