@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch import Tensor
 
@@ -126,5 +127,6 @@ def approach(curves: Mapping[str, Float[Tensor, "m t"]]) -> Figure:
         where, side = (0, 8 if up else -8), "bottom" if up else "top"
         axes.annotate(NAMES[method], (len(mean) - 1, mean[-1]), where, textcoords="offset points", color=COLOURS[method], ha="right", va=side)
     axes.axhline(1, color=RECORD, linewidth=1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="inner step", ylabel="distance to the expert's end", ylim=(0, None))
     return drawn

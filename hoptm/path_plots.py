@@ -219,7 +219,7 @@ def entries(cosines: Float[Tensor, "3 3 3"], unit: Sequence[str] = CORNERS) -> F
                 fixed = corner in (j, k) or j == k
                 axes.add_patch(Rectangle((k, j), 1, 1, facecolor="#f4f4f4" if fixed else COLOURS["student"], edgecolor="white", linewidth=3))
                 text = f"{float(cosines[corner, j, k]):.{0 if fixed else 2}f}".replace("-", "\N{MINUS SIGN}")
-                axes.text(k + 0.5, j + 0.5, text, color=RECORD if fixed else "white", ha="center", va="center")
+                axes.text(k + 0.5, j + 0.5, text, color=RECORD if fixed else "white", fontsize=11, ha="center", va="center")
         axes.set(xlim=(0, 3), ylim=(3, 0), title=f"at the {unit[corner]}", aspect="equal")
         axes.set_xticks([0.5, 1.5, 2.5], short)
         axes.set_yticks([0.5, 1.5, 2.5], short)
@@ -247,7 +247,7 @@ def kites(panels: Mapping[str, tuple[Float[Tensor, "3 p"], Float[Tensor, "3 p"]]
         _triangle(axes, expert, "expert", 1)
         _triangle(axes, student, "student", -1)
         axes.annotate("start", (0, 0), (-9, 0), textcoords="offset points", ha="right", va="center_baseline")
-        axes.annotate("end", (1, 0), (9, 0), textcoords="offset points", ha="left", va="center_baseline")
+        axes.annotate("end", (max(1.0, float(student[2, 0])), 0), (9, 0), textcoords="offset points", ha="left", va="center_baseline")
         axes.set(xlim=(left - aside, right + aside), ylim=(bottom - above, top + above), title=name)
         axes.set_aspect("equal")
         axes.set_axis_off()
@@ -287,7 +287,7 @@ def cosines_over_time(arms: Mapping[str, Float[Tensor, "i 3"]]) -> Figure:
         axes.axhline(0, color=RECORD, linewidth=1)
         axes.set_title(f"at the {CORNERS[corner]}")
         axes.margins(y=0.15)
-    rows[1].set_ylabel("cosine, student minus expert")
+    drawn.supylabel("cosine, student minus expert", fontsize=12)
     rows[2].set_xlabel("outer iteration")
     drawn.legend(*rows[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(arms), columnspacing=1.2, handlelength=1.6)
     return drawn

@@ -139,7 +139,7 @@ def hospital(made: SyntheticSet, this_run: Mapping[str, float], records: Sequenc
     arms = _stored_arms(records, made.info["source"]["name"], made.info["config"].get("profile", "fast"))
     rows: dict[tuple[int, str], list[Record]] = {(made.info["ipc"], method): [] for method in this_run} | arms
     order = sorted(rows, key=lambda row: (row[0] != 0, -row[0], list(NAMES).index(row[1])))
-    height = max(4.2, 0.9 + 0.42 * (len(order) + len({ipc for ipc, _ in order})))
+    height = max(4.2, 0.9 + 0.42 * (len(order) + 1.2 * len({ipc for ipc, _ in order if ipc})))
     drawn = figure(WIDTH, height)
     grid = drawn.add_gridspec(1, 2, width_ratios=(2, 3))
     left, right = (drawn.add_subfigure(grid[0, at]) for at in (0, 1))
@@ -192,9 +192,9 @@ def _dot_rows(axes: Axes, rows: Mapping[tuple[int, str], list[Record]], ipc: int
     height, headed = 0.0, None
     for (images, method), found in rows.items():
         if images not in (headed, 0):
-            headed, height = images, height - 0.75
-            axes.text(0, height + 0.36, f"{images} image{'s' if images > 1 else ''} a class", transform=axes.get_yaxis_transform(), weight="bold")
-            height -= 0.25
+            headed, height = images, height - 0.7
+            axes.text(0, height + 0.45, f"{images} image{'s' if images > 1 else ''} a class", transform=axes.get_yaxis_transform(), weight="bold")
+            height -= 0.45
         axes.text(0, height + 0.16, NAMES[method], transform=axes.get_yaxis_transform(), fontsize=11, color=COLOURS[method], va="bottom")
         values = list(by_seed(found, score).values())
         if values:
@@ -221,7 +221,8 @@ def _origin(records: Sequence[Record]) -> str:
     if not records:
         return "no stored records for these settings\n"
     devices, commits = (sorted({getattr(record, name) for record in records}) for name in ("device", "commit"))
-    return f"grey: stored seeds, their mean and 95 % interval\n({'; '.join(devices)}; commit {', '.join(commits)})\n"
+    more = f" and {len(commits) - 1} more" if len(commits) > 1 else ""
+    return f"grey: stored seeds, their mean and 95 % interval\n({'; '.join(devices)}; commit {commits[0]}{more})\n"
 
 
 @style()
