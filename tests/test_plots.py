@@ -1,9 +1,6 @@
 """Figures show what they are given: the artists, words and colours, not the pixels."""
 
 import io
-from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hoptm import distill, film_plots, plots, results
+from hoptm import film_plots, plots, results
 from hoptm.config import configure
-from hoptm.data import Standardisation, load
+from hoptm.data import Standardisation
 from hoptm.errors import DataError
 from hoptm.outer import Look
 from hoptm.records import Record
@@ -236,23 +233,3 @@ def test_approach_draws_each_walk_and_its_mean() -> None:
     labels = {text.get_text(): text for text in axes.texts}
     assert set(labels) == {results.NAMES["start"], results.NAMES["endpoint"]}
     assert labels[results.NAMES["endpoint"]].get_color() == plots.COLOURS["endpoint"]
-
-
-def test_stored_or_made(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stored set counts only when data and settings are the same; else one is made, and the line says which."""
-    splits = load("phantom:90")
-    config = configure("phantom:90", method="endpoint", ipc=2, seed=5, profile="smoke")
-    fresh, name = made(), f"{splits.info.name}-smoke-endpoint-ipc2-seed5"
-    monkeypatch.setattr(distill, "make_experts", lambda *_, **__: None)
-    monkeypatch.setattr(distill, "distill", lambda *_, **__: SimpleNamespace(synthetic=fresh))
-
-    assert distill.stored_or_made(config, splits, tmp_path) is fresh
-    assert capsys.readouterr().out == f"no stored set {name}: one is made now\n"
-    info = fresh.info | {"config": config.as_dict(), "source": {"name": splits.info.name, "checksum": splits.info.checksum}}
-    SyntheticSet(fresh.images, fresh.labels, 0.5, fresh.standardisation, info).save(tmp_path / f"{name}.safetensors")
-    assert distill.stored_or_made(config, splits, tmp_path).lr == 0.5
-    assert capsys.readouterr().out == f"stored set: {name}\n"
-    assert distill.stored_or_made(config.changed(match={"iterations": 7}), splits, tmp_path) is fresh
-    assert distill.stored_or_made(config.changed(evaluation={"networks": 1}), splits, tmp_path).lr == 0.5
-    other = replace(splits, info=replace(splits.info, checksum="md5:2"))
-    assert distill.stored_or_made(config, other, tmp_path) is fresh
