@@ -342,7 +342,15 @@ def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path, undisturbed):
     check_taken_up(folder, undisturbed)
 
 
-def test_an_interrupted_run_ends_its_workers_quietly(tmp_path, undisturbed, capfd):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as at a terminal: a shell that starts tests in the background has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupted_run_ends_its_workers_quietly(tmp_path, undisturbed, capfd, interruptible):
     def interrupt() -> None:
         """As a terminal does it: to the workers too."""
         folders.append(wait_for(tmp_path, "expert_*.safetensors").parent)
