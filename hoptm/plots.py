@@ -113,7 +113,8 @@ def gallery(pixels: Pixels, labels: Int64[Tensor, "n"], class_names: Sequence[st
     wide = min(columns, max(counts.values()))
     across, rows = max(1, (columns + 1) // wide), -(-max(counts.values()) // wide)
     down = -(-len(counts) // across)
-    drawn = figure(WIDTH, down * (rows * WIDTH / (across * wide) + 0.34))
+    side = WIDTH / (across * wide) if across == 1 else 0.75
+    drawn = figure(across * wide * side, down * (rows * side + 0.34))
     panels = drawn.subplots(down, across, squeeze=False).ravel()
     for axes in panels[len(counts) :]:
         axes.set_axis_off()

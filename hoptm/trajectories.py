@@ -28,7 +28,7 @@ from hoptm.errors import FileError
 from hoptm.files import read_info, read_tensors, write_tensors
 from hoptm.parameters import Layout
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files; another version never shares a cache folder with this one."""
 _OF_ONE_EXPERT = ("index", "digests", "seal")
 
