@@ -8,6 +8,7 @@ No global seed exists: `generator(seed, "experts", 3)` gives the third expert it
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,11 @@ import torch
 from hoptm.errors import ConfigError
 
 PROFILES = ("smoke", "fast", "colab", "paper")
-METHODS = ("endpoint", "published")
+METHODS = ("endpoint", "published", "shape", "progressive", "positions", "velocity", "curvature", "torsion", "adaptive", "outcome", "extended", "latent")
+OPTIMISERS = ("sgd", "adam")
+MASKS = ("sticky", "fresh", "quantile", "layers")
+RENDERINGS = ("pixels", "upsampled", "decoder")
+INNER_LOSSES = ("cross_entropy", "prior", "balanced_softmax")
 _SCORES = ("auc", "accuracy", "balanced_accuracy")
 
 
@@ -44,6 +49,15 @@ class ExpertConfig:
     sharpness: float = 0.3
     """Weight alpha of the surrogate-gap term; `sgd` does not read it."""
     augmentation: str = "dsa"
+    momentum: float = 0.0
+    """Heavy-ball momentum, with either optimiser."""
+    weight_decay: float = 0.0
+    decay: str = "none"
+    """"cosine" lets the step size fall to 0 over `epochs`."""
+    averaging: float = 0.0
+    """Decay of an exponential moving average over steps; what is kept is the average. 0 keeps the weights themselves."""
+    per_epoch: int = 1
+    """Checkpoints kept in each epoch, evenly spaced. K waypoints of a segment of M epochs need M per_epoch to be a multiple of K - 1."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,35 @@ class MatchConfig:
     threshold_every: int = 500
     validate_every: int = 1_000
     """Iterations between two looks at the validation split; the best look is kept."""
+    optimiser: str = "sgd"
+    """`sgd`: the published one, on the images and the step size as it is. `adam`: on the images and the logarithm of the step size."""
+    position_weight: float = 1.0
+    """Weight of the end point."""
+    waypoints: int = 0
+    """K, waypoints evenly spaced in time; 0: as few as the losses need (2, or the published 3)."""
+    orders: tuple[float, ...] = ()
+    """Weights of velocity, curvature, torsion and up over the K waypoints."""
+    between_weight: float = 0.0
+    """Weight of the positions of the waypoints between start and end."""
+    orders_rise: float = 0.0
+    """Share of the run over which the weights of the orders rise from 0; 0: constant."""
+    end: str = "fixed"
+    """`adaptive`: the student's end is its step nearest to the expert's end, from a quarter of the way on."""
+    mask: str = "sticky"
+    """`sticky` and `fresh` read `threshold`, `quantile` and `layers` read `quantile`; there is no mask while that is None."""
+    quantile: tuple[float, float] | None = None
+    """Share of the parameters (`quantile`) or of the layers (`layers`) in use at the first and at the last iteration."""
+    window: str = "fixed"
+    """`growing`: the last start epoch grows linearly from `start_epochs[0]` to its full value over the run."""
+    outcome_weight: float = 0.0
+    """Weight of the loss of the student's end on a batch of real training images."""
+    outcome_batch: int = 128
+    own_start: int = 0
+    """R: with R > 0 the student starts from a fresh network after 0 .. R - 1 of its own steps, not from an expert."""
+    inner_loss: str = "cross_entropy"
+    """Loss of the student's steps: `prior` weighs each class by its share of train, `balanced_softmax` adds the logarithm of that share to the logits."""
+    student_momentum: float = 0.0
+    """Momentum of the student's own steps."""
 
     @property
     def step_sizes(self) -> tuple[float, float]:
@@ -81,6 +124,21 @@ class MatchConfig:
         if self.lr is None or self.lr_lr is None:
             raise ConfigError("match.lr and match.lr_lr are None, which follow the expert: fill them in with config.resolved first.")
         return self.lr, self.lr_lr
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """What is learned, and how it becomes images."""
+
+    rendering: str = "pixels"
+    """`pixels`; `upsampled`: half the resolution; `decoder`: codes through the frozen decoder of a VAE trained on the train split."""
+    initial: str = "real"
+    """Codes start as encoded real images (`real`), class-wise k-means centroids of codes (`kmeans`) or draws from the prior (`prior`)."""
+    dims: int = 64
+    prior_weight: float = 0.0
+    """Weight of the negative log prior of the codes."""
+    shape_weight: float = 0.0
+    """Weight of the angles of code triplets against those of encoded training images."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +170,7 @@ class Config:
     experts: ExpertConfig = field(default_factory=ExpertConfig)
     match: MatchConfig = field(default_factory=MatchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    latent: LatentConfig = field(default_factory=LatentConfig)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries, lists and numbers, ready for JSON."""
@@ -142,23 +201,29 @@ class Config:
 
 
 def from_dict(plain: dict[str, Any]) -> Config:
-    """The inverse of `Config.as_dict`. Raises ConfigError when a key is missing or unknown."""
+    """The inverse of `Config.as_dict`. A setting that did not exist yet when it was stored has its default, which changes nothing.
+
+    Raises ConfigError when a key is unknown, or one that no setting could do without is missing.
+    """
+    parts = {"network": NetworkConfig, "experts": ExpertConfig, "match": MatchConfig, "evaluation": EvaluationConfig, "latent": LatentConfig}
     try:
-        match = dict(plain["match"])
-        match["start_epochs"] = tuple(match["start_epochs"])
-        judged = dict(plain["evaluation"])
-        judged["sgd_lrs"], judged["adamw_lrs"] = tuple(judged["sgd_lrs"]), tuple(judged["adamw_lrs"])
         config = Config(
             **{name: plain[name] for name in ("dataset", "method", "ipc", "seed", "profile")},
-            network=NetworkConfig(**plain["network"]),
-            experts=ExpertConfig(**plain["experts"]),
-            match=MatchConfig(**match),
-            evaluation=EvaluationConfig(**judged),
+            **{name: kind(**_tuples(plain[name])) for name, kind in parts.items() if name in plain or name not in _LATER},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"a stored configuration does not fit this version of hoptm: {error}.") from error
     check(config)
     return config
+
+
+_LATER = ("latent",)
+"""Parts that older files lack."""
+
+
+def _tuples(part: dict[str, Any]) -> dict[str, Any]:
+    """Lists of JSON as the tuples they were."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in part.items()}
 
 
 def configure(dataset: str, *, method: str, ipc: int, seed: int, profile: str = "fast", **changes: Any) -> Config:
@@ -173,15 +238,32 @@ def configure(dataset: str, *, method: str, ipc: int, seed: int, profile: str = 
     parts = _PROFILES[profile](dataset, ipc)
     config = Config(dataset=dataset, method=method, ipc=ipc, seed=seed, profile=profile)
     config = config.changed(**parts)
-    config = config.changed(match=_method(method, config))
-    return config.changed(**changes)
+    return config.changed(**_method(method, config)).changed(**changes)
 
 
 def _method(method: str, config: Config) -> dict[str, Any]:
-    """What a method sets over its profile: end point alone, or the shape potential and the mask with it."""
-    if method == "endpoint":
-        return {"shape_weight": 0.0, "threshold": None}
-    return {"shape_weight": config.match.shape_weight or 0.5, "threshold": config.match.threshold or 5e-9}
+    """What a method sets over its profile; each of the single-part methods is the end point with that part."""
+    threshold, weight = {"threshold": config.match.threshold or 5e-9}, {"shape_weight": config.match.shape_weight or 0.5}
+    plain: dict[str, Any] = {"shape_weight": 0.0, "threshold": None}
+    several = {"experts": {"per_epoch": config.experts.per_epoch * 4 // math.gcd(4, config.match.expert_epochs * config.experts.per_epoch)}}
+    parts: dict[str, dict[str, Any]] = {
+        "endpoint": {"match": plain},
+        "published": {"match": {**weight, **threshold}},
+        "shape": {"match": {**plain, **weight}},
+        "progressive": {"match": {**plain, **threshold}},
+        "positions": {"match": {**plain, "waypoints": 5, "between_weight": 1.0}, **several},
+        "velocity": {"match": {**plain, "waypoints": 5, "orders": (ORDER_WEIGHT,)}, **several},
+        "curvature": {"match": {**plain, "waypoints": 5, "orders": (0.0, ORDER_WEIGHT)}, **several},
+        "torsion": {"match": {**plain, "waypoints": 5, "orders": (0.0, 0.0, ORDER_WEIGHT)}, **several},
+        "adaptive": {"match": {**plain, "end": "adaptive"}},
+        "outcome": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
+        "extended": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
+        "latent": {"match": plain, "latent": {"rendering": "decoder"}},
+    }
+    return parts[method]
+
+
+ORDER_WEIGHT, OWN_START = 0.5, 40
 
 
 def _smoke(dataset: str, ipc: int) -> dict[str, Any]:
@@ -237,7 +319,8 @@ _PROFILES = {"smoke": _smoke, "fast": _fast, "colab": _colab, "paper": _paper}
 
 def check(config: Config) -> None:
     """Raise ConfigError on the first setting out of its range, with the range."""
-    match, experts, judged, network = config.match, config.experts, config.evaluation, config.network
+    match, experts, judged, network, latent = config.match, config.experts, config.evaluation, config.network, config.latent
+    kept = match.expert_epochs * experts.per_epoch
     first, last = match.start_epochs
     reach = last - 1 + match.expert_epochs
     rules = [
@@ -258,6 +341,42 @@ def check(config: Config) -> None:
         (match.threshold is None or match.threshold > 0, f"match.threshold is {match.threshold}; it must be positive, or None for no mask"),
         (match.threshold_growth >= 1 and match.threshold_every >= 1, "match.threshold_growth and match.threshold_every must be 1 or more"),
         (match.validate_every >= 1, "match.validate_every must be 1 or more"),
+        (match.optimiser in OPTIMISERS, f"match.optimiser is {match.optimiser!r}; it must be one of {', '.join(OPTIMISERS)}"),
+        (match.waypoints == 0 or match.waypoints >= 2, f"match.waypoints is {match.waypoints}; it must be 2 or more, or 0 for as few as the losses need"),
+        (
+            match.waypoints < 2 or kept % (match.waypoints - 1) == 0,
+            f"{match.waypoints} waypoints do not fall on stored checkpoints: a segment has {kept} (match.expert_epochs times experts.per_epoch), "
+            f"which must be a multiple of {match.waypoints - 1}",
+        ),
+        (match.waypoints == 0 or match.waypoints > len(match.orders), f"{len(match.orders)} orders need {len(match.orders) + 1} waypoints or more"),
+        (min((match.position_weight, match.between_weight, match.outcome_weight, *match.orders)) >= 0, "weights of losses must not be negative"),
+        (0 <= match.orders_rise <= 1, f"match.orders_rise is {match.orders_rise}; it must lie in 0 .. 1"),
+        (match.end in ("fixed", "adaptive"), f"match.end is {match.end!r}; it must be fixed or adaptive"),
+        (match.window in ("fixed", "growing"), f"match.window is {match.window!r}; it must be fixed or growing"),
+        (match.mask in MASKS, f"match.mask is {match.mask!r}; it must be one of {', '.join(MASKS)}"),
+        (
+            match.quantile is None or (len(match.quantile) == 2 and all(0 < part <= 1 for part in match.quantile)),
+            f"match.quantile is {match.quantile}; it must be two shares above 0 and at most 1, or None",
+        ),
+        (match.inner_loss in INNER_LOSSES, f"match.inner_loss is {match.inner_loss!r}; it must be one of {', '.join(INNER_LOSSES)}"),
+        (match.outcome_batch >= 1 and match.own_start >= 0, "match.outcome_batch must be 1 or more and match.own_start 0 or more"),
+        (
+            not match.own_start or (match.position_weight == match.between_weight == match.shape_weight == 0 and not any(match.orders)),
+            "a student that starts on its own (match.own_start) has no expert to be compared with: only match.outcome_weight may be above 0",
+        ),
+        (
+            match.position_weight + match.between_weight + match.shape_weight + match.outcome_weight + sum(match.orders) > 0,
+            "no loss has a weight above 0: there is nothing to match",
+        ),
+        (0 <= match.student_momentum < 1, f"match.student_momentum is {match.student_momentum}; it must lie in 0 .. 1"),
+        (experts.per_epoch >= 1, "experts.per_epoch must be 1 or more"),
+        (0 <= experts.momentum < 1 and 0 <= experts.averaging < 1, "experts.momentum and experts.averaging must lie in 0 .. 1"),
+        (experts.weight_decay >= 0, "experts.weight_decay must not be negative"),
+        (experts.decay in ("none", "cosine"), f"experts.decay is {experts.decay!r}; it must be none or cosine"),
+        (latent.rendering in RENDERINGS, f"latent.rendering is {latent.rendering!r}; it must be one of {', '.join(RENDERINGS)}"),
+        (latent.initial in ("real", "kmeans", "prior"), f"latent.initial is {latent.initial!r}; it must be real, kmeans or prior"),
+        (latent.initial == "real" or latent.rendering == "decoder", f"latent.initial {latent.initial!r} needs latent.rendering decoder"),
+        (latent.dims >= 1 and latent.prior_weight >= 0 and latent.shape_weight >= 0, "latent.dims must be 1 or more and its weights not negative"),
         (judged.steps >= 1 and judged.batch >= 1 and judged.networks >= 1, "evaluation.steps, evaluation.batch and evaluation.networks must be 1 or more"),
         (len(judged.sgd_lrs) + len(judged.adamw_lrs) >= 1, "evaluation needs at least one step size"),
         (judged.select_by in _SCORES, f"evaluation.select_by is {judged.select_by!r}; it must be one of {', '.join(_SCORES)}"),
@@ -275,7 +394,12 @@ def resolved(config: Config, steps_per_epoch: int) -> Config:
     """
     match, experts = config.match, config.experts
     lr = match.lr or 0.5 * experts.lr * match.expert_epochs * steps_per_epoch / match.steps
-    return config.changed(match={"lr": lr, "lr_lr": 0.1 * lr**2 if match.lr_lr is None else match.lr_lr})
+    of_lr = match.lr_lr if match.lr_lr is not None else LOG_STEP if match.optimiser == "adam" else 0.1 * lr**2
+    return config.changed(match={"lr": lr, "lr_lr": of_lr})
+
+
+LOG_STEP = 0.03
+"""What Adam moves the logarithm of the step size by in an iteration, about."""
 
 
 def hash_of(plain: Any) -> str:

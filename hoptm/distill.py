@@ -15,15 +15,17 @@ from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from hoptm import evaluate
-from hoptm.config import Config, generator, hash_of, resolved
+from hoptm import adjoint, evaluate, inner_losses
+from hoptm.config import Config, MatchConfig, from_dict, generator, hash_of, resolved
 from hoptm.data import Splits, Standardisation, Validation, single_label, standardisation
+from hoptm.descent import Moments
 from hoptm.errors import FileError
 from hoptm.experts import experts as train_experts
 from hoptm.experts import steps_per_epoch
 from hoptm.files import read_tensors, write_tensors
+from hoptm.matching import Matching, Terms, matching, outcome
 from hoptm.networks import Network, network
-from hoptm.outer import Look, Matching, State, draw_plan, matching, outer_step
+from hoptm.outer import Look, Problem, State, draw_plan, outer_step
 from hoptm.records import best_device
 from hoptm.scores import predict, score
 from hoptm.synthetic import SyntheticSet, initialise, provenance
@@ -77,24 +79,24 @@ def distill(
     epoch = steps_per_epoch(len(splits.train.labels), config.experts.batch)
     config = resolved(config, epoch)
     match, net = config.match, network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
-    compare = compare or matching(match)
     measured = standardisation(splits.train)
     chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
     where, labels = torch.device(device or best_device()), splits.train.labels[chosen]
     shown, (lr, _) = labels.to(where), match.step_sizes
+    loss = inner_losses.named(match.inner_loss, torch.bincount(splits.train.labels, minlength=splits.classes).to(where))
+    problem = Problem(net, shown, match, compare or matching(match), inner_loss=loss, alive=net.alive.to(where), layout=net.layout)
     first = State.first(measured.apply(splits.train.images[chosen]).to(where), lr)
-    run = _Run(first, [], [], first.images, lr)
+    run = _Run(first, [], [], first.leaf, lr)
     if resume is not None and resume.exists():
         run = _read_run(resume, config, first)
 
     with tqdm(total=match.iterations, initial=run.state.iteration, desc="distil", unit="iteration", disable=not progress) as bar:
         while run.state.iteration < match.iterations:
             chance = generator(config.seed, "outer iteration", run.state.iteration)
-            expert_index = int(torch.randint(experts.count, (), generator=chance))
-            start = int(torch.randint(*match.start_epochs, (), generator=chance))
-            expert = experts.points(expert_index, [at * epoch for at in compare.expert_epochs(start)]).to(where)
+            start, expert = _segment(run.state, problem, experts, epoch, splits.size, chance)
             plan = draw_plan(len(labels), splits.size, match, chance).to(where)
-            run.state, look, _ = outer_step(run.state, net, expert, shown, plan, match, compare, start)
+            extra = _outcome(problem, splits, measured, chance, where) if match.outcome_weight else None
+            run.state, look, _ = outer_step(run.state, problem, expert.to(where), plan, start, extra)
             run.history.append(look)
             for callback in callbacks:
                 callback(run.state, look)
@@ -108,8 +110,39 @@ def distill(
 
     info = provenance(splits, method=config.method, ipc=config.ipc, seed=config.seed, config=config.as_dict(), selection=run.looks)
     best = SyntheticSet(run.best_images.cpu(), labels, run.best_lr, measured, info)
-    last = SyntheticSet(run.state.images.cpu(), labels, float(run.state.lr), measured, info)
+    last = SyntheticSet(run.state.leaf.cpu(), labels, float(run.state.lr), measured, info)
     return Distilled(best, last, run.history)
+
+
+def _segment(state: State, problem: Problem, experts: Trajectories, epoch: int, size: int, chance: torch.Generator) -> tuple[int, Tensor]:
+    """The start epoch and waypoints of one expert's segment; or where the student has come by itself, as its only waypoint."""
+    match = problem.match
+    expert_index = int(torch.randint(experts.count, (), generator=chance))
+    start = int(torch.randint(*_window(match, state.iteration), (), generator=chance))
+    if not match.own_start:
+        return start, experts.points(expert_index, [round(at * epoch) for at in problem.compare.expert_epochs(start)])
+    own = int(torch.randint(match.own_start, (), generator=chance))
+    theta = problem.predict.initial(chance).to(state.leaf.device)
+    if own:
+        plan = draw_plan(len(problem.labels), size, match, chance, own).to(state.leaf.device)
+        theta = adjoint.forward(problem.predict, theta, problem.render(state.leaf), problem.labels, state.lr, plan, problem.inner_loss)[-1]
+    return own, theta[None]
+
+
+def _window(match: MatchConfig, iteration: int) -> tuple[int, int]:
+    """The start epochs that can be drawn now."""
+    first, last = match.start_epochs
+    if match.window == "fixed":
+        return first, last
+    return first, first + 1 + round((last - first - 1) * iteration / max(1, match.iterations - 1))
+
+
+def _outcome(problem: Problem, splits: Splits, measured: Standardisation, chance: torch.Generator, where: torch.device) -> Terms:
+    """The outcome term on a fresh batch of real training images."""
+    match = problem.match
+    seen = torch.randint(len(splits.train.labels), (match.outcome_batch,), generator=chance)
+    images, labels = measured.apply(splits.train.images[seen]).to(where), splits.train.labels[seen].to(where)
+    return {"outcome": (match.outcome_weight, outcome(problem.predict, images, labels))}
 
 
 def stored_name(config: Config) -> str:
@@ -124,10 +157,11 @@ def stored_or_made(config: Config, splits: Splits, folder: Path) -> SyntheticSet
     line is printed that says which of the two it is; making one takes as long as `distill` does. Raises as it does.
     """
     name = stored_name(config)
-    wanted = resolved(config, steps_per_epoch(len(splits.train.labels), config.experts.batch)).as_dict()
+    wanted = resolved(config, steps_per_epoch(len(splits.train.labels), config.experts.batch))
     if (folder / name).exists():
         made = SyntheticSet.load(folder / name)
-        same = all(made.info["config"].get(part) == wanted[part] for part in ("network", "experts", "match"))
+        kept = from_dict(made.info["config"])
+        same = all(getattr(kept, part) == getattr(wanted, part) for part in ("network", "experts", "match", "latent"))
         if same and made.info["source"]["checksum"] == splits.info.checksum:
             print(f"stored set {name}")
             return made
@@ -139,23 +173,21 @@ def _look_at_validation(run: _Run, net: Network, labels: Int64[Tensor, "n"], mea
     """Train one fresh network on the current images and keep them if no earlier look scored higher on validation."""
     judged = config.evaluation
     recipe = evaluate.Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], config.match.augmentation, judged.steps)
-    theta = evaluate.train_network(net, run.state.images, labels, recipe, judged, generator(config.seed, "validation look"))
+    theta = evaluate.train_network(net, run.state.leaf, labels, recipe, judged, generator(config.seed, "validation look"))
     found = score(predict(net, theta, measured, validation.images), validation.labels)
     value = float(getattr(found, judged.select_by))
     if all(value > look[judged.select_by] for look in run.looks):
-        run.best_images, run.best_lr = run.state.images, float(run.state.lr)
+        run.best_images, run.best_lr = run.state.leaf, float(run.state.lr)
     run.looks.append({"iteration": run.state.iteration, "accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy, "auc": found.auc})
+
+
+_MOMENTS = ("leaf", "lr", "leaf_square", "lr_square")
 
 
 def _write_run(path: Path, config: Config, run: _Run) -> None:
     state = run.state
-    tensors = {
-        "images": state.images,
-        "lr": state.lr,
-        "images_velocity": state.images_velocity,
-        "lr_velocity": state.lr_velocity,
-        "best_images": run.best_images,
-    }
+    moments = {f"moment_{name}": getattr(state.moments, name) for name in _MOMENTS}
+    tensors = {"leaf": state.leaf, "lr": state.lr, "best_images": run.best_images, **moments}
     if state.mask is not None:
         tensors["mask"] = state.mask
     info = {
@@ -170,10 +202,11 @@ def _write_run(path: Path, config: Config, run: _Run) -> None:
 
 def _read_run(path: Path, config: Config, first: State) -> _Run:
     stored, info = read_tensors(path)
-    tensors = {name: tensor.to(first.images.device) for name, tensor in stored.items()}
+    tensors = {name: tensor.to(first.leaf.device) for name, tensor in stored.items()}
     if info.get("run") != hash_of(config.as_dict()):
         raise FileError(f"{path}: the state of a run with other settings. Delete it to start anew, or name another output file.")
-    if tensors["images"].shape != first.images.shape:
+    if tensors["leaf"].shape != first.leaf.shape:
         raise FileError(f"{path}: the state holds images of another shape. Delete it to start anew.")
-    state = State(info["iteration"], tensors["images"], tensors["lr"], tensors["images_velocity"], tensors["lr_velocity"], tensors.get("mask"))
+    moments = Moments(**{name: tensors[f"moment_{name}"] for name in _MOMENTS})
+    state = State(info["iteration"], tensors["leaf"], tensors["lr"], moments, tensors.get("mask"))
     return _Run(state, [Look(**look) for look in info["history"]], info["looks"], tensors["best_images"], info["best_lr"])

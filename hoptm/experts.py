@@ -6,6 +6,7 @@ Finished experts are cached; missing ones are trained side by side, one thread e
 """
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,9 +72,13 @@ def steps_per_epoch(count: int, batch: int) -> int:
 def reachable_steps(config: Config, train_count: int) -> tuple[int, ...]:
     """The optimiser steps at which a run can read an expert: ascending, the same for every method.
 
-    For each start epoch t that can be drawn: t, the published middle (2 t + M) // 2, and t + M, with M epochs matched.
+    For each start epoch t that can be drawn: t, the published middle (2 t + M) // 2, and t + M, with M epochs matched. With
+    several checkpoints an epoch, all of them from the first start to the last end.
     """
-    (first, last), length = config.match.start_epochs, config.match.expert_epochs
+    (first, last), length, parts = config.match.start_epochs, config.match.expert_epochs, config.experts.per_epoch
+    if parts > 1:
+        reach = range(first * parts, (last - 1 + length) * parts + 1)
+        return tuple(round(index * steps_per_epoch(train_count, config.experts.batch) / parts) for index in reach)
     epochs = {epoch for start in range(first, last) for epoch in (start, (2 * start + length) // 2, start + length)}
     return tuple(epoch * steps_per_epoch(train_count, config.experts.batch) for epoch in sorted(epochs))
 
@@ -94,7 +99,8 @@ def train(
 ) -> dict[int, Float[Tensor, "p"]]:
     """Train one network on standardised images, from its initial state to the last step in `keep`.
 
-    Returns the parameters after each of the optimiser steps in `keep` (0: before the first), on the CPU. The
+    Momentum is the heavy ball (Polyak, 1964): theta - theta before is added times `momentum`. With `averaging` what is kept is the running
+    average of the weights. Returns the parameters after each of the optimiser steps in `keep` (0: before the first), on the CPU. The
     generator draws the initial network, a permutation of the images each epoch, and each batch's augmentation.
     Raises ConfigError for an unknown optimiser or augmentation, DivergedError when a parameter is not finite.
     """
@@ -104,15 +110,22 @@ def train(
         raise ConfigError(f"optimiser steps to keep are {list(keep)}; give one or more, each 0 or more.")
     theta = network.initial(generator).to(images.device)
     batches = _batches(len(labels), settings.batch, generator)
+    whole = settings.epochs * steps_per_epoch(len(labels), settings.batch)
+    average = before = theta
     kept: dict[int, Tensor] = {}
     for now in range(last + 1):
         if now in keep:
-            kept[now] = theta.detach().cpu().clone()  # without the copy, an optimiser that works in place changes what was kept
+            kept[now] = average.detach().cpu().clone()  # without the copy, an optimiser that works in place changes what was kept
         if now == last:
             break
         batch = next(batches)
         drawn = augment.draw(settings.augmentation, len(batch), network.size, generator)
-        theta = step(_gradient(network, augment.apply(images[batch], drawn), labels[batch]), theta, settings)
+        gradient = _gradient(network, augment.apply(images[batch], drawn), labels[batch], settings.weight_decay)
+        after = step(gradient, theta, _at(settings, now / whole))
+        if settings.momentum:
+            after = after + settings.momentum * (theta - before)
+        theta, before = after, theta
+        average = theta if not settings.averaging else torch.lerp(theta, average, min(settings.averaging, (1 + now) / (10 + now)))
         if not torch.isfinite(theta).all():
             raise DivergedError(f"an expert left the finite numbers at optimiser step {now + 1} of {last}. Lower experts.lr (now {settings.lr:g}).")
     return kept
@@ -129,10 +142,18 @@ def _batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Ten
         yield from torch.randperm(count, generator=generator).split(batch)
 
 
-def _gradient(network: Network, images: Tensor, labels: Tensor) -> Gradient:
+def _at(settings: ExpertConfig, progress: float) -> ExpertConfig:
+    """The settings with the step size of this moment."""
+    if settings.decay == "none":
+        return settings
+    return dataclasses.replace(settings, lr=settings.lr * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _gradient(network: Network, images: Tensor, labels: Tensor, weight_decay: float = 0.0) -> Gradient:
     def gradient(theta: Tensor) -> Tensor:
         leaf = theta.detach().requires_grad_()
-        return torch.autograd.grad(F.cross_entropy(network(leaf, images), labels), leaf)[0]
+        found = torch.autograd.grad(F.cross_entropy(network(leaf, images), labels), leaf)[0]
+        return found if not weight_decay else found + weight_decay * leaf.detach()
 
     return gradient
 
@@ -193,7 +214,11 @@ def _job(config: Config, splits: Splits, cache: Path | None, device: str) -> _Jo
     keep = reachable_steps(config, len(labels))
     _optimiser(config.experts.optimiser)
     layout = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size).layout
-    unread = {"count", "epochs"} | ({"rho", "sharpness"} if config.experts.optimiser == "sgd" else set())
+    unread = (
+        {"count", "per_epoch"}
+        | ({"epochs"} if config.experts.decay == "none" else set())
+        | ({"rho", "sharpness"} if config.experts.optimiser == "sgd" else set())
+    )
     train = digest_of({"images": splits.train.images, "labels": splits.train.labels})
     made_from = {
         "dataset": {"name": splits.info.name, "checksum": splits.info.checksum, "train": train},

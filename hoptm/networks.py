@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hoptm.config import NetworkConfig
@@ -35,6 +35,13 @@ class Network:
     layout: Layout
     skeleton: nn.Module = field(repr=False, compare=False)
     """The modules without memory for their weights (on the meta device)."""
+
+    @property
+    def alive(self) -> Bool[Tensor, "p"]:
+        """False for parameters that no output depends on: a convolution's bias before a norm that takes each channel's mean away."""
+        dead = {f"{name}.conv.bias" for name, module in self.skeleton.named_modules() if _loses_bias(module)}
+        parts = [torch.full((size,), name not in dead) for name, size in zip(self.layout.names, self.layout.sizes, strict=True)]
+        return torch.cat(parts)
 
     def initial(self, generator: torch.Generator) -> Float[Tensor, "p"]:
         """Fresh float32 parameters: U(-1, 1) / sqrt(fan-in) for the weights and biases of linear maps and
@@ -79,6 +86,11 @@ def _fresh(module: nn.Module, name: str, shape: torch.Size, generator: torch.Gen
     if isinstance(module, nn.GroupNorm | nn.LayerNorm):
         return torch.ones(shape) if name == "weight" else torch.zeros(shape)
     return 0.02 * torch.randn(shape, generator=generator)
+
+
+def _loses_bias(module: nn.Module) -> bool:
+    norm = getattr(module, "norm", None)
+    return hasattr(module, "conv") and isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels
 
 
 class _Halve(nn.Module):

@@ -1,58 +1,54 @@
 """One outer iteration: a student's path on the synthetic images, compared with an expert's, and one step down the gradient.
 
-What is compared is a `Matching`: waypoints on both paths and named losses. An iteration is a function of the state, the
-expert's waypoints and a recorded plan; it draws nothing itself.
+An iteration is a function of the state, the expert's waypoints and a recorded plan; it draws nothing itself. What is
+compared is a `Matching`; what is learned is a leaf (pixels or codes) that a rendering turns into images.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hoptm import adjoint, augment, inner, path_losses, progressive
 from hoptm.config import MatchConfig
+from hoptm.descent import OPTIMISERS, Moments
 from hoptm.errors import DivergedError
+from hoptm.matching import Matching, Terms, matching
+from hoptm.networks import Network
+from hoptm.parameters import Layout
 
-Terms: TypeAlias = Mapping[str, tuple[float, path_losses.PathLoss]]
+__all__ = ["Look", "Matching", "Problem", "State", "draw_plan", "matching", "outer_step"]
+
+Render: TypeAlias = Callable[[Tensor], Tensor]
+"""From the leaf (n, ...) to standardised images (n, c, h, w), differentiable."""
+
+
+def as_it_is(leaf: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """The rendering of pixels."""
+    return leaf
 
 
 @dataclass(frozen=True)
-class Matching:
-    """What is compared: where on the student's path, where on the expert's, and by which losses.
+class Problem:
+    """What stays the same through a run."""
 
-    Give your own to `distill` to try another loss of a path.
-    """
-
-    student_steps: tuple[int, ...]
-    """Waypoints of the student, as inner steps 0 .. N."""
-    expert_epochs: Callable[[int], tuple[int, ...]]
-    """From a start epoch to the epochs of the expert's waypoints, as many as the student's."""
-    terms: Callable[[Tensor | None], Terms]
-    """From the mask (P,) or None to named losses, each with its weight."""
-
-
-def matching(match: MatchConfig) -> Matching:
-    """The end point alone, or with the published shape potential when `shape_weight` is not 0.
-
-    The published middle is inner step N // 2 of the student and epoch (2 t + M) // 2 of the expert, which for odd M
-    is not the same share of the way; kept as published.
-    """
-    length = match.expert_epochs
-    if match.shape_weight == 0:
-        return Matching((0, match.steps), lambda start: (start, start + length), lambda mask: {"end_point": (1.0, _masked(mask))})
-    return Matching(
-        (0, match.steps // 2, match.steps),
-        lambda start: (start, (2 * start + length) // 2, start + length),
-        lambda mask: {"end_point": (1.0, _masked(mask)), "shape": (match.shape_weight, path_losses.shape)},
-    )
-
-
-def _masked(mask: Tensor | None) -> path_losses.PathLoss:
-    return path_losses.end_point if mask is None else partial(path_losses.end_point, weight=mask)
+    predict: Network
+    labels: Tensor
+    """Classes (n,) or soft labels (n, k) of the synthetic images."""
+    match: MatchConfig
+    compare: Matching
+    render: Render = as_it_is
+    penalty: Callable[[Tensor], Tensor] | None = None
+    """A loss of the leaf itself, added to the path loss."""
+    inner_loss: inner.InnerLoss = F.cross_entropy
+    alive: Bool[Tensor, "p"] | None = None
+    """Parameters that the network answers to; None: all."""
+    layout: Layout | None = None
+    """Which parameters are one tensor, for masks over whole layers."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +56,17 @@ class State:
     """All that one outer iteration hands to the next."""
 
     iteration: int
-    images: Float[Tensor, "n c h w"]
+    leaf: Float[Tensor, "n ..."]
+    """What is learned: standardised pixels, or codes."""
     lr: Float[Tensor, ""]
-    images_velocity: Float[Tensor, "n c h w"]
-    lr_velocity: Float[Tensor, ""]
+    moments: Moments
     mask: Bool[Tensor, "p"] | None = None
 
     @staticmethod
-    def first(images: Float[Tensor, "n c h w"], lr: float) -> "State":
+    def first(leaf: Float[Tensor, "n ..."], lr: float) -> "State":
         """The state before iteration 0."""
-        step_size = torch.tensor(lr, dtype=images.dtype, device=images.device)
-        return State(0, images, step_size, torch.zeros_like(images), torch.zeros_like(step_size))
+        step_size = torch.tensor(lr, dtype=leaf.dtype, device=leaf.device)
+        return State(0, leaf, step_size, Moments.none(leaf, step_size))
 
 
 @dataclass(frozen=True)
@@ -83,68 +79,99 @@ class Look:
     terms: dict[str, float]
     utilisation: float
     lr: float
+    end: int = -1
+    """The inner step that counted as the student's end."""
 
 
 def outer_step(
-    state: State,
-    predict: inner.Predict,
-    expert: Float[Tensor, "k p"],
-    labels: Tensor,
-    plan: inner.Plan,
-    match: MatchConfig,
-    compare: Matching,
-    start_epoch: int = 0,
+    state: State, problem: Problem, expert: Float[Tensor, "k p"], plan: inner.Plan, start_epoch: int = 0, extra: Terms | None = None
 ) -> tuple[State, Look, inner.Gradients]:
-    """One outer iteration: forward sweep, mask, path loss, adjoint sweep, SGD with momentum on images and step size.
+    """One outer iteration: render, forward sweep, mask, path loss, adjoint sweep, one step of the optimiser.
 
-    Raises DivergedError when the student leaves the finite numbers, or when the learned step size would become
-    negative (the published method learns it as it is; lower `lr_lr` or `iterations`).
+    `expert` holds the expert's waypoints, the first being where the student starts; `extra` are terms of this iteration alone.
+    The gradients that are returned are those for the images. Raises DivergedError when the student leaves the finite numbers, or when the
+    learned step size would become negative (the published optimiser learns it as it is).
     """
-    path = adjoint.forward(predict, expert[0], state.images, labels, state.lr, plan)
-    inner.check_waypoints(compare.student_steps, plan.steps, len(expert))
-    student = path[list(compare.student_steps)]
-    mask = None
-    if match.threshold is not None:
+    match, compare = problem.match, problem.compare
+    leaf = state.leaf.detach().requires_grad_()
+    with torch.enable_grad():
+        images = problem.render(leaf)
+    shown, progress = images.detach(), state.iteration / max(1, match.iterations - 1)
+    path = adjoint.forward(problem.predict, expert[0], shown, problem.labels, state.lr, plan, problem.inner_loss, **_student(match))
+    steps = compare.steps(path, expert)
+    inner.check_waypoints(steps, plan.steps, len(expert))
+    student = path[list(steps)]
+    mask = _mask(state, student, expert, problem, progress)
+    terms = {**compare.weighed(None if mask is None else mask.to(path.dtype), progress), **(extra or {})}
+    total, at_waypoints = adjoint.waypoint_gradients(path_losses.weighted_sum(list(terms.values())), student, expert, steps)
+    for_images, _, for_lr = adjoint.backward(problem.predict, path, at_waypoints, shown, problem.labels, state.lr, plan, problem.inner_loss, **_student(match))
+    for_leaf = _through(images, leaf, for_images, problem.penalty)
+    new_leaf, lr, moments = OPTIMISERS[match.optimiser](state.leaf, state.lr, for_leaf, for_lr, state.moments, match, state.iteration)
+    _check_step(state.iteration, new_leaf, lr, match)
+    alive = None if match.mask == "sticky" else problem.alive
+    with torch.no_grad():
+        look = Look(
+            iteration=state.iteration,
+            start_epoch=start_epoch,
+            total=float(total),
+            terms={name: float(loss(student, expert)) for name, (_, loss) in terms.items()},
+            utilisation=1.0 if mask is None else progressive.utilisation(mask, alive),
+            lr=float(state.lr),
+            end=steps[-1],
+        )
+    return State(state.iteration + 1, new_leaf, lr, moments, mask), look, inner.Gradients(total, for_images, None, for_lr, student)
+
+
+def _student(match: MatchConfig) -> dict[str, float]:
+    return {"momentum": match.student_momentum} if match.student_momentum else {}
+
+
+def _through(images: Tensor, leaf: Tensor, for_images: Tensor, penalty: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """The gradient for the leaf: that of the images through the rendering, and the penalty's."""
+    found = for_images if images is leaf else torch.autograd.grad(images, leaf, for_images)[0]
+    if penalty is None:
+        return found
+    with torch.enable_grad():
+        return found + torch.autograd.grad(penalty(leaf), leaf)[0]
+
+
+def _mask(state: State, student: Tensor, expert: Tensor, problem: Problem, progress: float) -> Tensor | None:
+    """The easy-to-complex mask of this iteration, None when every parameter counts."""
+    match = problem.match
+    errors = path_losses.squared_errors(student, expert)
+    alive = torch.ones_like(errors, dtype=torch.bool) if problem.alive is None else problem.alive
+    if match.mask in ("sticky", "fresh") and match.threshold is not None:
         limit = progressive.threshold(state.iteration, match.threshold, match.threshold_growth, match.threshold_every)
-        mask = progressive.sticky(state.mask, path_losses.squared_errors(student, expert), limit)
-    terms = compare.terms(None if mask is None else mask.to(path.dtype))
-    total, at_waypoints = adjoint.waypoint_gradients(path_losses.weighted_sum(list(terms.values())), student, expert, compare.student_steps)
-    for_images, _, for_lr = adjoint.backward(predict, path, at_waypoints, state.images, labels, state.lr, plan)
-
-    images_velocity = match.momentum * state.images_velocity + for_images
-    lr_velocity = match.momentum * state.lr_velocity + for_lr
-    images, lr = state.images - match.lr_images * images_velocity, state.lr - match.step_sizes[1] * lr_velocity
-    _check_step(state.iteration, images, lr, match)
-    look = Look(
-        iteration=state.iteration,
-        start_epoch=start_epoch,
-        total=float(total),
-        terms={name: float(loss(student, expert)) for name, (_, loss) in terms.items()},
-        utilisation=1.0 if mask is None else progressive.utilisation(mask),
-        lr=float(state.lr),
-    )
-    new = State(state.iteration + 1, images, lr, images_velocity, lr_velocity, mask)
-    return new, look, inner.Gradients(total, for_images, None, for_lr, student)
+        return progressive.sticky(state.mask, errors, limit) if match.mask == "sticky" else progressive.fresh(errors, limit) & alive
+    if match.mask in ("quantile", "layers") and match.quantile is not None:
+        part = progressive.share(progress, *match.quantile)
+        if match.mask == "quantile":
+            return progressive.quantile(errors, part, alive)
+        moved = (expert[0] - expert[-1]).square()
+        layout = problem.layout or Layout(("all",), (tuple(errors.shape),))
+        return progressive.layers(errors, moved, part, alive, layout)
+    return None
 
 
-def _check_step(iteration: int, images: Tensor, lr: Tensor, match: MatchConfig) -> None:
+def _check_step(iteration: int, leaf: Tensor, lr: Tensor, match: MatchConfig) -> None:
     first, lr_lr = match.step_sizes
-    if not (torch.isfinite(images).all() and torch.isfinite(lr)):
+    if not (torch.isfinite(leaf).all() and torch.isfinite(lr)):
         words = f"Lower match.lr_images (now {match.lr_images:g}) or match.lr (now {first:g})."
         raise DivergedError(f"the images left the finite numbers at outer iteration {iteration}. {words}")
     if lr <= 0:
-        words = f"Lower match.lr_lr (now {lr_lr:g}) or match.iterations."
+        words = f"Lower match.lr_lr (now {lr_lr:g}) or match.iterations, or take match.optimiser adam, which learns its logarithm."
         raise DivergedError(f"the learned step size would become {float(lr):.3g} at outer iteration {iteration}. {words}")
 
 
-def draw_plan(count: int, size: int, match: MatchConfig, chance: torch.Generator) -> inner.Plan:
-    """Batches and augmentation of the N inner steps: passes through a fresh permutation of the `count` images.
+def draw_plan(count: int, size: int, match: MatchConfig, chance: torch.Generator, steps: int | None = None) -> inner.Plan:
+    """Batches and augmentation of the N inner steps (or of `steps`): passes through a fresh permutation of the `count` images.
 
     A set no larger than a batch is shown whole at each step; the last batch of a pass may be short.
     """
+    wanted = match.steps if steps is None else steps
     batches: list[Tensor] = []
-    while len(batches) < match.steps:
+    while len(batches) < wanted:
         order = torch.arange(count) if count <= match.batch else torch.randperm(count, generator=chance)
         batches.extend(order.split(match.batch))
-    batches = batches[: match.steps]
+    batches = batches[:wanted]
     return inner.Plan(tuple(batches), tuple(augment.draw(match.augmentation, len(batch), size, chance) for batch in batches))

@@ -16,9 +16,9 @@ import torch
 from hoptm import augment
 from hoptm.config import MatchConfig, NetworkConfig
 from hoptm.errors import ConfigError, FileError
-from hoptm.inner import Plan, Predict
+from hoptm.inner import Plan
 from hoptm.networks import network
-from hoptm.outer import Matching, State, matching, outer_step
+from hoptm.outer import Problem, State, matching, outer_step
 
 TOLERANCE = 1e-9
 """Largest relative error, max|a - b| / max|b|, that counts as equal."""
@@ -65,30 +65,27 @@ def verify(path: Path) -> Verdict:
         steps=int(golden["T"]), expert_epochs=int(golden["expert_epochs"]), lr_images=float(golden["lr_img"]), lr_lr=float(golden["lr_lr"]),
         momentum=float(golden["momentum"]), shape_weight=float(golden["lamb"]), threshold_growth=1.0, augmentation="none",
     )  # fmt: skip
-    state, compare = State.first(images, float(golden["lr_0"])), matching(match)
+    state, problem = State.first(images, float(golden["lr_0"])), Problem(predict, labels, match, matching(match))
     errors: dict[str, float] = {}
     masks: dict[str, int] = {}
     for iteration in range(_iterations(golden)):
         part = {name: golden[f"it{iteration}_{name}"] for name in _AFTER}
-        state = _replay(part, f"it{iteration}_", state, predict, expert, labels, match, compare, errors, masks)
+        state = _replay(part, f"it{iteration}_", state, problem, expert, errors, masks)
     return Verdict(errors, masks)
 
 
-def _replay(
-    part: dict[str, Any], prefix: str, state: State, predict: Predict, expert: torch.Tensor, labels: torch.Tensor,
-    match: MatchConfig, compare: Matching, errors: dict[str, float], masks: dict[str, int],
-) -> State:  # fmt: skip
+def _replay(part: dict[str, Any], prefix: str, state: State, problem: Problem, expert: torch.Tensor, errors: dict[str, float], masks: dict[str, int]) -> State:
     """One iteration: our numbers beside the file's."""
-    match = dataclasses.replace(match, threshold=float(part["threshold"]))
+    match = dataclasses.replace(problem.match, threshold=float(part["threshold"]))
     start = int(part["start_epoch"])
-    epochs = compare.expert_epochs(start)
+    epochs = problem.compare.expert_epochs(start)
     batches = tuple(torch.from_numpy(row[row >= 0]) for row in part["batches"])
-    nothing = tuple(augment.draw("none", len(batch), state.images.shape[-1], torch.Generator()) for batch in batches)
-    state, look, found = outer_step(state, predict, expert[list(epochs)], labels, Plan(batches, nothing), match, compare, start)
+    nothing = tuple(augment.draw("none", len(batch), state.leaf.shape[-1], torch.Generator()) for batch in batches)
+    state, look, found = outer_step(state, dataclasses.replace(problem, match=match), expert[list(epochs)], Plan(batches, nothing), start)
     ours = {
         "mid_epoch": epochs[1], "student_mid": found.path[1], "student_end": found.path[2],
         "endpoint_loss": look.terms["end_point"], "shape_loss": match.shape_weight * look.terms["shape"], "total_loss": look.total,
-        "grad_images": found.images, "grad_lr": found.lr, "images_after": state.images, "lr_after": state.lr,
+        "grad_images": found.images, "grad_lr": found.lr, "images_after": state.leaf, "lr_after": state.lr,
     }  # fmt: skip
     for name, value in ours.items():
         wanted = np.asarray(part[name], dtype=np.float64)

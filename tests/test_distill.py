@@ -17,7 +17,7 @@ from hoptm.distill import distill
 from hoptm.errors import DataError, DivergedError, FileError
 from hoptm.experts import experts
 from hoptm.networks import network
-from hoptm.outer import Matching, State, draw_plan, matching, outer_step
+from hoptm.outer import Matching, Problem, State, draw_plan, matching, outer_step
 
 
 def _config(method="published", seed=5, **match):
@@ -100,7 +100,7 @@ def test_the_chosen_iterate_is_the_best_look(splits, paths):
     seen = {}
 
     def remember(state, _look):
-        seen[state.iteration] = state.images
+        seen[state.iteration] = state.leaf
 
     done = _run(splits, paths, _config(), callbacks=[remember])
     looks = done.synthetic.info["selection"]
@@ -225,5 +225,6 @@ def test_the_outer_step_does_not_change_its_inputs(splits, paths):
     plan = draw_plan(9, 28, config.match, generator(0, "plan"))
     compare = matching(config.match)
     steps = [paths.steps[0], paths.steps[0], paths.steps[-1]]
-    outer_step(state, net, paths.points(0, steps), torch.arange(9), plan, replace(config.match, lr=0.02, lr_lr=1e-8), compare)
-    assert torch.equal(state.images, images) and state.mask is None and float(state.lr) == pytest.approx(0.02)
+    problem = Problem(net, torch.arange(9), replace(config.match, lr=0.02, lr_lr=1e-8), compare)
+    outer_step(state, problem, paths.points(0, steps), plan)
+    assert torch.equal(state.leaf, images) and state.mask is None and float(state.lr) == pytest.approx(0.02)

@@ -1,6 +1,8 @@
 """Experts: the steps against independent ones, the bits against other runs, the cache against rivals, kills and damage."""
 
+import dataclasses
 import errno
+import itertools
 import math
 import multiprocessing
 import os
@@ -101,6 +103,39 @@ def test_plain_steps_equal_torch():
     for now, theta in kept.items():
         assert torch.allclose(theta, found[now], rtol=0, atol=1e-6), now
     assert (kept[9] - kept[0]).norm() > 0.1
+
+
+def test_momentum_and_decay_equal_torch_while_the_step_size_stays():
+    """The heavy ball and momentum SGD are the same path at a constant step size."""
+    splits, net = toy(), net_of(quick())
+    images, labels = standard_images(splits), splits.train.labels
+    heavy = dataclasses.replace(SGD, lr=0.02, momentum=0.9, weight_decay=1e-2)
+    kept = experts.train(net, images, labels, heavy, [9], torch.Generator().manual_seed(5))
+    chance = torch.Generator().manual_seed(5)
+    theta = net.initial(chance).requires_grad_()
+    optimiser = torch.optim.SGD([theta], lr=0.02, momentum=0.9, weight_decay=1e-2)
+    orders = (batch for _ in range(2) for batch in torch.randperm(len(labels), generator=chance).split(32))
+    for batch in itertools.islice(orders, 9):
+        experts.augment.draw("none", len(batch), 16, chance)
+        (theta.grad,) = torch.autograd.grad(F.cross_entropy(net(theta, images[batch]), labels[batch]), theta)
+        optimiser.step()
+    assert torch.allclose(kept[9], theta.detach(), rtol=0, atol=1e-5)
+
+
+def test_a_cosine_ends_at_rest_and_an_average_lags_behind():
+    splits, net = toy(), net_of(quick())
+    images, labels = standard_images(splits), splits.train.labels
+    plain, cosine, mean = (
+        experts.train(net, images, labels, dataclasses.replace(SGD, epochs=4, **changes), range(29), torch.Generator().manual_seed(5))
+        for changes in ({}, {"decay": "cosine"}, {"averaging": 0.9})
+    )
+    lengths = [float((kept[28] - kept[27]).norm() / (kept[1] - kept[0]).norm()) for kept in (plain, cosine)]
+    assert lengths[1] < 0.02 * lengths[0]
+    assert torch.equal(plain[0], mean[0]) and float((mean[28] - mean[0]).norm()) < float((plain[28] - plain[0]).norm())
+    expected = plain[0]
+    for now in range(28):
+        expected = torch.lerp(plain[now + 1], expected, min(0.9, (1 + now) / (10 + now)))
+    assert torch.allclose(mean[28], expected, atol=1e-6)
 
 
 def slow_flat_step(parts: list[torch.Tensor], loss, lr: float, rho: float, alpha: float) -> list[torch.Tensor]:
@@ -216,6 +251,13 @@ def test_what_is_kept_is_what_a_run_draws(window, length):
         drawn = {epoch for start in range(*window) for epoch in matching(chosen.match).expert_epochs(start)}
         assert {4 * epoch for epoch in drawn} <= set(kept)
     assert {4 * epoch for epoch in drawn} == set(kept)  # the published method reads them all
+
+
+def test_several_checkpoints_an_epoch():
+    chosen = config.configure("toy", method="curvature", ipc=1, seed=0, profile="fast", match={"start_epochs": (1, 3)})
+    assert chosen.experts.per_epoch == 2
+    assert experts.reachable_steps(chosen, 1000) == (4, 6, 8, 10, 12, 14, 16)
+    assert experts.reachable_steps(chosen, 1200) == (5, 8, 10, 12, 15, 18, 20), "to the nearest step; halves to the even one"
 
 
 def test_experts_are_stored_once_and_found_again(tmp_path, monkeypatch):

@@ -1,0 +1,151 @@
+"""What is compared, from the settings; and the engine against plain autograd for all of it."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+
+from hoptm import adjoint, augment, path_losses, unroll
+from hoptm.config import MatchConfig, NetworkConfig, configure, generator
+from hoptm.errors import ConfigError
+from hoptm.inner import Plan
+from hoptm.inner_losses import named
+from hoptm.matching import matching, outcome, waypoint_count
+from hoptm.networks import network
+from hoptm.outer import Problem, State, outer_step
+
+NET = network(NetworkConfig("convnet", depth=2, width=4), channels=1, classes=3, size=8)
+COUNTS = torch.tensor([10, 30, 60])
+
+
+def _inputs(steps=8, waypoints=5):
+    chance = generator(0, "matching", steps)
+    images = torch.randn(6, 1, 8, 8, generator=chance, dtype=torch.float64)
+    batches = tuple(torch.randperm(6, generator=chance)[:4] for _ in range(steps))
+    plan = Plan(batches, tuple(augment.draw("dsa", 4, 8, chance) for _ in batches))
+    start = NET.initial(chance).double()
+    steps_out = torch.randn(waypoints, NET.layout.size, generator=chance, dtype=torch.float64).cumsum(0)
+    return images, torch.arange(6) % 3, plan, start + 0.02 * (steps_out - steps_out[0])
+
+
+MATCHES = {
+    "between": MatchConfig(steps=8, waypoints=5, between_weight=0.7),
+    "velocity": MatchConfig(steps=8, waypoints=5, orders=(0.5,)),
+    "curvature": MatchConfig(steps=8, waypoints=5, orders=(0.0, 0.5)),
+    "torsion": MatchConfig(steps=8, waypoints=5, orders=(0.0, 0.0, 0.5)),
+    "all orders and the shape": MatchConfig(steps=8, waypoints=5, orders=(0.3, 0.2, 0.1, 0.1), between_weight=0.2, shape_weight=0.5),
+    "adaptive end": MatchConfig(steps=8, waypoints=3, orders=(0.3, 0.2), end="adaptive"),
+    "orders alone": MatchConfig(steps=8, waypoints=5, position_weight=0.0, orders=(1.0,)),
+}
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "prior", "balanced_softmax"])
+@pytest.mark.parametrize("name", MATCHES)
+def test_the_engine_equals_plain_autograd_for_every_order(name, loss):
+    match = MATCHES[name]
+    compare, (images, labels, plan, expert) = matching(match), _inputs(waypoints=waypoint_count(match))
+    total, lr = path_losses.weighted_sum(list(compare.weighed(None, 0.5).values())), torch.tensor(0.05, dtype=torch.float64)
+    inner_loss = named(loss, COUNTS)
+    steps = compare.steps(adjoint.forward(NET, expert[0], images, labels, lr, plan, inner_loss), expert)
+    ours, wanted = (engine.path_gradient(NET, total, expert, images, labels, lr, plan, steps, inner_loss) for engine in (adjoint, unroll))
+    for part in ("loss", "images", "lr", "path"):
+        one, other = getattr(ours, part), getattr(wanted, part)
+        assert float((one - other).abs().max() / other.abs().max()) < 1e-10
+    assert wanted.images.abs().max() > 0
+
+
+MASKED = {
+    "sticky": {"mask": "sticky", "threshold": 1e-4},
+    "fresh": {"mask": "fresh", "threshold": 1e-4},
+    "quantile": {"mask": "quantile", "quantile": (0.3, 0.9)},
+    "layers": {"mask": "layers", "quantile": (0.3, 0.9)},
+}
+
+
+@pytest.mark.parametrize("kind", MASKED)
+def test_an_outer_step_with_every_mask_follows_plain_autograd(kind):
+    match = MatchConfig(steps=8, lr=0.05, lr_lr=1e-6, lr_images=1.0, momentum=0.0, iterations=10, **MASKED[kind])
+    images, labels, plan, expert = _inputs(waypoints=2)
+    problem = Problem(NET, labels, match, matching(match), alive=NET.alive, layout=NET.layout)
+    state, look, found = outer_step(State.first(images, 0.05), problem, expert, plan)
+    assert 0 < look.utilisation < 1 and state.mask is not None
+    end = matching(match).terms(state.mask.double())["end_point"][1]
+    wanted = unroll.path_gradient(NET, end, expert, images, labels, torch.tensor(0.05, dtype=torch.float64), plan, (0, 8))
+    assert float((found.images - wanted.images).abs().max() / wanted.images.abs().max()) < 1e-10
+    assert torch.allclose(state.leaf, images - wanted.images)
+
+
+def test_a_rendering_passes_the_gradient_on():
+    """Codes through a fixed linear map: the gradient is the map's transpose of the images' gradient; the penalty is added."""
+    match = MatchConfig(steps=4, lr=0.05, lr_lr=1e-6, lr_images=1.0, momentum=0.0)
+    _, labels, plan, expert = _inputs(steps=4, waypoints=2)
+    decoder = torch.randn(5, 64, generator=generator(0, "decoder"), dtype=torch.float64)
+    codes = torch.randn(6, 5, generator=generator(0, "codes"), dtype=torch.float64)
+
+    def render(leaf):
+        return torch.tanh(leaf @ decoder).view(6, 1, 8, 8)
+
+    problem = Problem(NET, labels, match, matching(match), render=render, penalty=lambda leaf: 0.1 * leaf.square().sum())
+    state, _, found = outer_step(State.first(codes, 0.05), problem, expert, plan)
+    leaf = codes.clone().requires_grad_()
+    shown = render(leaf)
+    assert torch.allclose(
+        found.images, unroll.path_gradient(NET, path_losses.end_point, expert, shown.detach(), labels, state.lr * 0 + 0.05, plan, (0, 4)).images
+    )
+    ((shown * found.images).sum() + 0.1 * leaf.square().sum()).backward()
+    assert torch.allclose(state.leaf, codes - leaf.grad)
+
+
+def test_outcome_is_the_loss_on_real_images_at_the_end():
+    images, labels, plan, expert = _inputs(waypoints=1)
+    real, classes = torch.randn(9, 1, 8, 8, dtype=torch.float64, generator=generator(0, "real")), torch.arange(9) % 3
+    loss, lr = outcome(NET, real, classes), torch.tensor(0.05, dtype=torch.float64)
+    found = adjoint.path_gradient(NET, loss, expert, images, labels, lr, plan, (8,))
+    path = adjoint.forward(NET, expert[0], images, labels, lr, plan)
+    assert float(found.loss) == pytest.approx(float(torch.nn.functional.cross_entropy(NET(path[-1], real), classes)))
+    wanted = unroll.path_gradient(NET, loss, expert, images, labels, lr, plan, (8,))
+    assert float((found.images - wanted.images).abs().max() / wanted.images.abs().max()) < 1e-10
+
+
+def test_waypoints_are_aligned_in_time():
+    compare = matching(MatchConfig(steps=20, expert_epochs=2, waypoints=5, orders=(1.0,)))
+    assert compare.student_steps == (0, 5, 10, 15, 20)
+    assert compare.expert_epochs(3) == (3, Fraction(7, 2), 4, Fraction(9, 2), 5)
+    odd = matching(MatchConfig(steps=7, expert_epochs=3, waypoints=3, between_weight=1.0))
+    assert odd.expert_epochs(0) == (0, Fraction(3, 2), 3), "only the published middle may be out of step"
+
+
+def test_the_adaptive_end_moves_all_waypoints_with_it():
+    compare = matching(MatchConfig(steps=8, waypoints=5, orders=(1.0,), end="adaptive"))
+    path = torch.arange(9.0)[:, None]
+    assert compare.steps(path, torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]])) == (0, 1, 2, 3, 4)
+    assert compare.steps(path, torch.tensor([[0.0]] * 4 + [[-5.0]])) == (0, 1, 2, 3, 4), "not before as many steps as stretches"
+
+
+def test_weights_of_the_orders_rise_and_the_end_point_stays():
+    compare = matching(MatchConfig(steps=8, waypoints=3, orders=(0.6,), orders_rise=0.5))
+    weights = [{name: weight for name, (weight, _) in compare.weighed(None, progress).items()} for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert [found["velocity"] for found in weights] == pytest.approx([0.0, 0.3, 0.6, 0.6])
+    assert {found["end_point"] for found in weights} == {1.0}
+
+
+def test_a_student_without_an_expert_is_compared_with_none():
+    with pytest.raises(ConfigError, match="own_start"):
+        configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"own_start": 5})
+    with pytest.raises(ConfigError, match="nothing to match"):
+        configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"position_weight": 0.0})
+    with pytest.raises(ConfigError, match="stored checkpoints"):
+        configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"waypoints": 4, "orders": (1.0,)})
+
+
+def test_inner_losses_by_hand():
+    logits, labels = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.2, 0.1]], dtype=torch.float64), torch.tensor([2, 0])
+    plain = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert float(named("prior", COUNTS)(logits, labels)) == pytest.approx(float((plain * torch.tensor([1.8, 0.3])).mean()))
+    shifted = torch.nn.functional.cross_entropy(logits + torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64).log(), labels)
+    assert float(named("balanced_softmax", COUNTS)(logits, labels)) == pytest.approx(float(shifted))
+    even = torch.tensor([5, 5, 5])
+    for name in ("prior", "balanced_softmax"):
+        assert float(named(name, even)(logits, labels)) == pytest.approx(float(plain.mean()))
+    with pytest.raises(ConfigError, match="inner loss"):
+        named("hinge", COUNTS)
