@@ -7,7 +7,10 @@ s_t(theta, x, y, a) = < g_t(theta, x, y), lambda_{t+1} >:
 
     dL/dx_t += -a ds_t/dx      dL/dy_t += -a ds_t/dy      dL/da += -s_t      lambda_t = lambda_{t+1} + b_t - a ds_t/dtheta
 
-This is the gradient of the fully unrolled graph, reordered, and not an approximation of it; `unroll` computes the
+With momentum m the velocity v_{t+1} = m v_t + g_t has an adjoint of its own, nu_t = m w_t with w_t = nu_{t+1} - a lambda_{t+1}:
+w_t takes the place of -a lambda_{t+1} above, and dL/da = -< v_{t+1}, lambda_{t+1} >.
+
+The graph of a step may also be kept from the forward sweep, for as many steps as memory allows. This is the gradient of the fully unrolled graph, reordered, and not an approximation of it; `unroll` computes the
 same by plain autograd and the tests compare the two.
 """
 
@@ -18,8 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hoptm.errors import DivergedError
-from hoptm.inner import Gradients, InnerLoss, Plan, Predict, check_waypoints, inner_gradient
+from hoptm.errors import ConfigError, DivergedError
+from hoptm.inner import Eager, Gradients, InnerLoss, Kept, Plan, Predict, Step, check_waypoints, step_sizes
 from hoptm.path_losses import PathLoss
 
 
@@ -28,25 +31,42 @@ def forward(
     start: Float[Tensor, "p"],
     images: Float[Tensor, "n c h w"],
     targets: Tensor,
-    lr: Float[Tensor, ""],
+    lr: Float[Tensor, "*steps"],
     plan: Plan,
     inner_loss: InnerLoss = F.cross_entropy,
+    *,
+    momentum: float = 0.0,
+    step: Step | None = None,
+    kept: Kept | None = None,
+    scale: Float[Tensor, "p"] | None = None,
 ) -> Float[Tensor, "t p"]:
-    """The student's path theta_0 .. theta_T: plain gradient steps of size `lr`, no graph kept.
+    """The student's path theta_0 .. theta_T: v_{t+1} = momentum v_t + g_t, theta_{t+1} = theta_t - lr_t v_{t+1}, v_0 = 0.
 
-    Raises DivergedError with the first step at which a parameter is not finite.
+    `lr` is one step size, or one a step (T,). `step` does the work of one step: None is `inner.Eager(predict, inner_loss)`,
+    `kernels.fastest` gives a faster one. `kept` is filled with its first steps, for `backward`. `scale` multiplies each g_t.
+
+    Raises DivergedError with the first step at which a parameter is not finite, ConfigError for step sizes that do not fit.
     """
-    images, targets, lr = images.detach(), targets.detach(), lr.detach()
+    step, images, targets = step or Eager(predict, inner_loss), images.detach(), targets.detach()
+    rates = step_sizes(lr.detach(), plan.steps)
+    _check_momentum(momentum, rates)
     path = torch.empty(plan.steps + 1, start.numel(), dtype=start.dtype, device=start.device)
     path[0] = start.detach()
-    for step, (batch, drawn) in enumerate(zip(plan.batches, plan.draws, strict=True)):
-        theta = path[step].clone().requires_grad_()
-        gradient = inner_gradient(predict, inner_loss, theta, images[batch], targets[batch], drawn, graph=False)
-        torch.sub(path[step], lr * gradient, out=path[step + 1])
+    velocity: Tensor | None = None
+    for number, (batch, drawn) in enumerate(zip(plan.batches, plan.draws, strict=True)):
+        keep = kept is not None and number < kept.limit
+        gradient, memory = step.first(path[number], images[batch], targets[batch], drawn, keep=keep)
+        if keep and kept is not None:
+            kept.steps[number] = memory
+        if scale is not None:
+            gradient = scale * gradient
+        if momentum:
+            gradient = velocity = gradient.clone() if velocity is None else momentum * velocity + gradient
+        torch.sub(path[number], rates[number] * gradient, out=path[number + 1])
     if not torch.isfinite(path[-1]).all():
         first = int((~torch.isfinite(path).all(dim=1)).nonzero()[0])
         raise DivergedError(
-            f"the student left the finite numbers at inner step {first} of {plan.steps}. Lower its step size (now {float(lr):.3g}) or the number of steps."
+            f"the student left the finite numbers at inner step {first} of {plan.steps}. Lower its step size (now {float(rates.max()):.3g}) or the number of steps."
         )
     return path
 
@@ -57,40 +77,69 @@ def backward(
     at_waypoints: dict[int, Float[Tensor, "p"]],
     images: Float[Tensor, "n c h w"],
     targets: Tensor,
-    lr: Float[Tensor, ""],
+    lr: Float[Tensor, "*steps"],
     plan: Plan,
     inner_loss: InnerLoss = F.cross_entropy,
-) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n k"] | None, Float[Tensor, ""]]:
-    """The adjoint sweep: gradients for the images, the targets (None for class indices) and the step size.
+    *,
+    momentum: float = 0.0,
+    step: Step | None = None,
+    kept: Kept | None = None,
+    scale: Float[Tensor, "p"] | None = None,
+) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n k"] | None, Float[Tensor, "*steps"]]:
+    """The adjoint sweep: gradients for the images, the targets (None for class indices) and the step size, shaped as `lr`.
 
     `at_waypoints` maps a step t to b_t, the gradient of the path loss with respect to the student there. The sweep
-    starts at the last of them, so an early end costs less.
+    starts at the last of them, so an early end costs less. Give what `forward` was given; `kept` is emptied.
     """
-    images, targets, lr = images.detach(), targets.detach(), lr.detach()
-    soft = targets.is_floating_point()
-    for_images = torch.zeros_like(images)
-    for_targets = torch.zeros_like(targets) if soft else None
-    for_lr = torch.zeros_like(lr)
+    step, images, targets = step or Eager(predict, inner_loss), images.detach(), targets.detach()
+    rates = step_sizes(lr.detach(), plan.steps)
+    _check_momentum(momentum, rates)
+    for_images, for_rates = torch.zeros_like(images), torch.zeros_like(lr.detach()).expand(plan.steps).clone()
+    for_targets = torch.zeros_like(targets) if targets.is_floating_point() else None
     last = max(at_waypoints)
     adjoint = at_waypoints[last].detach().clone()
-    for step in reversed(range(last)):
-        batch, drawn = plan.batches[step], plan.draws[step]
-        theta = path[step].clone().requires_grad_()
-        shown = images[batch].requires_grad_()
-        wanted = targets[batch].requires_grad_(soft)
-        gradient = inner_gradient(predict, inner_loss, theta, shown, wanted, drawn, graph=True)
-        with torch.enable_grad():
-            product = gradient @ adjoint
-        inputs = (theta, shown, wanted) if soft else (theta, shown)
-        parts = torch.autograd.grad(product, inputs, allow_unused=True, materialize_grads=True)
-        for_images.index_add_(0, batch, parts[1], alpha=-float(lr))
-        if for_targets is not None:
-            for_targets.index_add_(0, batch, parts[2], alpha=-float(lr))
-        for_lr -= product.detach()
-        adjoint.sub_(parts[0], alpha=float(lr))
-        if step in at_waypoints:
-            adjoint += at_waypoints[step]
-    return for_images, for_targets, for_lr
+    along = adjoint  # with momentum: lambda_{t+1} - nu_{t+1} / a_t, where nu is the adjoint of the velocity
+    behind: Tensor | None = None
+    for number in reversed(range(last)):
+        batch, rate = plan.batches[number], float(rates[number])
+        if momentum:
+            along = adjoint if behind is None else torch.add(adjoint, behind, alpha=-1 / rate)
+            behind = -momentum * rate * along
+        memory = None if kept is None else kept.steps.pop(number, None)
+        direction = along if scale is None else scale * along
+        found = step.second(path[number], images[batch], targets[batch], plan.draws[number], direction, memory)
+        for_rates[number] = (path[number + 1] - path[number]) @ adjoint / rate if momentum else -found.product
+        for_images.index_add_(0, batch, found.images, alpha=-rate)
+        if for_targets is not None and found.targets is not None:
+            for_targets.index_add_(0, batch, found.targets, alpha=-rate)
+        adjoint.sub_(found.theta, alpha=rate)
+        if number in at_waypoints:
+            adjoint += at_waypoints[number]
+    return for_images, for_targets, for_rates if lr.dim() else _summed(for_rates)
+
+
+def _summed(values: Tensor) -> Tensor:
+    """From the last to the first, one after the other, so that the bits do not depend on how a sum is split."""
+    total = torch.zeros_like(values[0])
+    for value in reversed(values.unbind()):
+        total += value
+    return total
+
+
+def _check_momentum(momentum: float, rates: Tensor) -> None:
+    if not 0 <= momentum < 1:
+        raise ConfigError(f"the student's momentum is {momentum}; it must lie in 0 .. 1.")
+    if momentum and not rates.all():
+        raise ConfigError("a student with momentum needs step sizes other than 0.")
+
+
+def steps_within(budget: float, step: Step, start: Float[Tensor, "p"], images: Float[Tensor, "n c h w"], targets: Tensor, plan: Plan) -> int:
+    """How many steps (0 .. T) can be kept when the path and what is kept may take `budget` bytes together."""
+    path = (plan.steps + 1) * start.numel() * start.element_size()
+    batch = max(plan.batches, key=len)
+    drawn = plan.draws[[len(other) for other in plan.batches].index(len(batch))]
+    each = step.kept_bytes(start, images[batch].detach(), targets[batch].detach(), drawn)
+    return int(min(max((budget - path) // max(each, 1), 0), plan.steps))
 
 
 def waypoint_gradients(
@@ -113,22 +162,29 @@ def path_gradient(
     expert: Float[Tensor, "k p"],
     images: Float[Tensor, "n c h w"],
     targets: Tensor,
-    lr: Float[Tensor, ""],
+    lr: Float[Tensor, "*steps"],
     plan: Plan,
     waypoints: Sequence[int] | Callable[[Tensor], Sequence[int]],
     inner_loss: InnerLoss = F.cross_entropy,
+    *,
+    momentum: float = 0.0,
+    step: Step | None = None,
+    keep: int = 0,
+    scale: Float[Tensor, "p"] | None = None,
 ) -> Gradients:
     """Loss and gradients of a path loss, the student starting at `expert[0]`.
 
     `waypoints` are the K inner steps (0 .. T) at which the loss looks at the student, or a function that chooses them
-    from the whole path (T + 1, P) after the forward sweep.
+    from the whole path (T + 1, P) after the forward sweep. `keep` (0 .. T) steps leave what they made for the backward
+    sweep: memory for time, `steps_within` chooses it from a budget. The rest is as in `forward`.
 
     Raises ConfigError for waypoints outside the path or not as many as the expert's, DivergedError as `forward` does.
     """
-    path = forward(predict, expert[0], images, targets, lr, plan, inner_loss)
+    kept = Kept(keep)
+    path = forward(predict, expert[0], images, targets, lr, plan, inner_loss, momentum=momentum, step=step, kept=kept, scale=scale)
     steps = waypoints(path) if callable(waypoints) else waypoints
     check_waypoints(steps, plan.steps, len(expert))
     student = path[list(steps)]
     loss, at_waypoints = waypoint_gradients(path_loss, student, expert, steps)
-    for_images, for_targets, for_lr = backward(predict, path, at_waypoints, images, targets, lr, plan, inner_loss)
-    return Gradients(loss, for_images, for_targets, for_lr, student)
+    found = backward(predict, path, at_waypoints, images, targets, lr, plan, inner_loss, momentum=momentum, step=step, kept=kept, scale=scale)
+    return Gradients(loss, *found, student)

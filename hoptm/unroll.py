@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hoptm.inner import Gradients, InnerLoss, Plan, Predict, check_waypoints, inner_gradient
+from hoptm.inner import Gradients, InnerLoss, Plan, Predict, check_waypoints, inner_gradient, step_sizes
 from hoptm.path_losses import PathLoss
 
 
@@ -21,10 +21,13 @@ def path_gradient(
     expert: Float[Tensor, "k p"],
     images: Float[Tensor, "n c h w"],
     targets: Tensor,
-    lr: Float[Tensor, ""],
+    lr: Float[Tensor, "*steps"],
     plan: Plan,
     waypoints: Sequence[int] | Callable[[Tensor], Sequence[int]],
     inner_loss: InnerLoss = F.cross_entropy,
+    *,
+    momentum: float = 0.0,
+    scale: Float[Tensor, "p"] | None = None,
 ) -> Gradients:
     """As `adjoint.path_gradient`, by plain autograd through the unrolled loop; memory grows with T."""
     soft = targets.is_floating_point()
@@ -33,9 +36,11 @@ def path_gradient(
     lr = lr.detach().clone().requires_grad_()
 
     path = [expert[0].detach().clone().requires_grad_()]
-    for batch, drawn in zip(plan.batches, plan.draws, strict=True):
+    velocity = torch.zeros_like(path[0])
+    for batch, drawn, rate in zip(plan.batches, plan.draws, step_sizes(lr, plan.steps), strict=True):
         gradient = inner_gradient(predict, inner_loss, path[-1], images[batch], targets[batch], drawn, graph=True)
-        path.append(path[-1] - lr * gradient)
+        velocity = momentum * velocity + (gradient if scale is None else scale * gradient)
+        path.append(path[-1] - rate * velocity)
 
     steps = waypoints(torch.stack(path).detach()) if callable(waypoints) else waypoints
     check_waypoints(steps, plan.steps, len(expert))
