@@ -117,6 +117,8 @@ class MatchConfig:
     """Loss of the student's steps: `prior` weighs each class by its share of train, `balanced_softmax` adds the logarithm of that share to the logits."""
     student_momentum: float = 0.0
     """Momentum of the student's own steps."""
+    keep: int = 0
+    """Inner steps whose work is kept for the backward sweep: time for memory; the same result."""
 
     @property
     def step_sizes(self) -> tuple[float, float]:
@@ -368,6 +370,7 @@ def check(config: Config) -> None:
             match.position_weight + match.between_weight + match.shape_weight + match.outcome_weight + sum(match.orders) > 0,
             "no loss has a weight above 0: there is nothing to match",
         ),
+        (match.keep >= 0, f"match.keep is {match.keep}; it must be 0 or more"),
         (0 <= match.student_momentum < 1, f"match.student_momentum is {match.student_momentum}; it must lie in 0 .. 1"),
         (experts.per_epoch >= 1, "experts.per_epoch must be 1 or more"),
         (0 <= experts.momentum < 1 and 0 <= experts.averaging < 1, "experts.momentum and experts.averaging must lie in 0 .. 1"),

@@ -23,6 +23,8 @@ from hoptm.errors import FileError
 from hoptm.experts import experts as train_experts
 from hoptm.experts import steps_per_epoch
 from hoptm.files import read_tensors, write_tensors
+from hoptm.inner import InnerLoss, Step
+from hoptm.kernels import fastest
 from hoptm.matching import Matching, Terms, matching, outcome
 from hoptm.networks import Network, network
 from hoptm.outer import Look, Problem, State, draw_plan, outer_step
@@ -64,12 +66,14 @@ def distill(
     callbacks: Sequence[Callable[[State, Look], None]] = (),
     progress: bool = True,
     device: str | None = None,
+    engine: Callable[[Network, InnerLoss, torch.device, torch.dtype], Step] = fastest,
 ) -> Distilled:
     """Distil the train split of `splits` into `config.ipc` images a class.
 
     `compare` replaces the method's own matching. With `resume`, the run's state is written to that file every
     `save_every` iterations and taken up from there when the file exists; a resumed run gives the same bits. Each
-    callback sees the new state and what was seen. `device` is a torch device, by default the GPU if there is one; bits are
+    callback sees the new state and what was seen. `engine` gives what does the work of an inner step: `kernels.fastest`, or `inner.Eager`
+    for plain autograd; the two are equal within rounding, and each gives its own bits. `device` is a torch device, by default the GPU if there is one; bits are
     the same from run to run on a CPU only. The test split is never read.
 
     Raises DataError for a multi-label set or a class with fewer images than `ipc`, FileError for a state of
@@ -84,7 +88,8 @@ def distill(
     where, labels = torch.device(device or best_device()), splits.train.labels[chosen]
     shown, (lr, _) = labels.to(where), match.step_sizes
     loss = inner_losses.named(match.inner_loss, torch.bincount(splits.train.labels, minlength=splits.classes).to(where))
-    problem = Problem(net, shown, match, compare or matching(match), inner_loss=loss, alive=net.alive.to(where), layout=net.layout)
+    step = engine(net, loss, where, torch.float32)
+    problem = Problem(net, shown, match, compare or matching(match), inner_loss=loss, alive=net.alive.to(where), layout=net.layout, step=step)
     first = State.first(measured.apply(splits.train.images[chosen]).to(where), lr)
     run = _Run(first, [], [], first.leaf, lr)
     if resume is not None and resume.exists():
@@ -125,7 +130,7 @@ def _segment(state: State, problem: Problem, experts: Trajectories, epoch: int, 
     theta = problem.predict.initial(chance).to(state.leaf.device)
     if own:
         plan = draw_plan(len(problem.labels), size, match, chance, own).to(state.leaf.device)
-        theta = adjoint.forward(problem.predict, theta, problem.render(state.leaf), problem.labels, state.lr, plan, problem.inner_loss)[-1]
+        theta = adjoint.forward(problem.predict, theta, problem.render(state.leaf), problem.labels, state.lr, plan, problem.inner_loss, step=problem.step)[-1]
     return own, theta[None]
 
 

@@ -6,7 +6,7 @@ the answer. With the randomness recorded, a path of training is a pure function 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -62,11 +62,12 @@ class Second:
     targets: Float[Tensor, "b k"] | None
 
 
+@runtime_checkable
 class Step(Protocol):
     """The work of one inner step, once and twice differentiated. What is returned may be overwritten by the next call."""
 
     def first(self, theta: Tensor, images: Tensor, targets: Tensor, drawn: augment.Draw, *, keep: bool) -> tuple[Tensor, Any]:
-        """g (P,), the gradient of the inner loss; with `keep` also what spares `second` work, else None."""
+        """G (P,), the gradient of the inner loss; with `keep` also what spares `second` work, else None."""
         ...
 
     def second(self, theta: Tensor, images: Tensor, targets: Tensor, drawn: augment.Draw, along: Tensor, kept: Any) -> Second:

@@ -6,7 +6,7 @@ compared is a `Matching`; what is learned is a leaf (pixels or codes) that a ren
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,8 @@ class Problem:
     """Parameters that the network answers to; None: all."""
     layout: Layout | None = None
     """Which parameters are one tensor, for masks over whole layers."""
+    step: inner.Step | None = None
+    """What does the work of one inner step; None: plain autograd. `kernels.fastest` gives a quicker one, equal within rounding."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,16 @@ def outer_step(
     with torch.enable_grad():
         images = problem.render(leaf)
     shown, progress = images.detach(), state.iteration / max(1, match.iterations - 1)
-    path = adjoint.forward(problem.predict, expert[0], shown, problem.labels, state.lr, plan, problem.inner_loss, **_student(match))
+    engine: dict[str, Any] = {"momentum": match.student_momentum, "step": problem.step, "kept": inner.Kept(match.keep)}
+    path = adjoint.forward(problem.predict, expert[0], shown, problem.labels, state.lr, plan, problem.inner_loss, **engine)
     steps = compare.steps(path, expert)
     inner.check_waypoints(steps, plan.steps, len(expert))
     student = path[list(steps)]
     mask = _mask(state, student, expert, problem, progress)
     terms = {**compare.weighed(None if mask is None else mask.to(path.dtype), progress), **(extra or {})}
     total, at_waypoints = adjoint.waypoint_gradients(path_losses.weighted_sum(list(terms.values())), student, expert, steps)
-    for_images, _, for_lr = adjoint.backward(problem.predict, path, at_waypoints, shown, problem.labels, state.lr, plan, problem.inner_loss, **_student(match))
+    rest = (shown, problem.labels, state.lr, plan, problem.inner_loss)
+    for_images, _, for_lr = adjoint.backward(problem.predict, path, at_waypoints, *rest, **engine)
     for_leaf = _through(images, leaf, for_images, problem.penalty)
     new_leaf, lr, moments = OPTIMISERS[match.optimiser](state.leaf, state.lr, for_leaf, for_lr, state.moments, match, state.iteration)
     _check_step(state.iteration, new_leaf, lr, match)
@@ -120,10 +124,6 @@ def outer_step(
             end=steps[-1],
         )
     return State(state.iteration + 1, new_leaf, lr, moments, mask), look, inner.Gradients(total, for_images, None, for_lr, student)
-
-
-def _student(match: MatchConfig) -> dict[str, float]:
-    return {"momentum": match.student_momentum} if match.student_momentum else {}
 
 
 def _through(images: Tensor, leaf: Tensor, for_images: Tensor, penalty: Callable[[Tensor], Tensor] | None) -> Tensor:

@@ -7,7 +7,7 @@ channels into patches. A name that ends in 1 is the derivative along a direction
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ Kept: TypeAlias = list[tuple[Tensor, Tensor]]
 """Of each block but the first: its convolution's output, and the gradient of its input."""
 
 
+@runtime_checkable
 class _Convolution(Protocol):
     """One 3 x 3 convolution, padded by 1. Weights are (inputs * 9, channels); `which` is 0 for values, 1 for tangents."""
 
@@ -181,9 +182,7 @@ class _Block:
 
     def backward1(self, upper: Tensor, upper1: Tensor, y: Tensor | None, flat: Tensor) -> None:
         given = self.y if y is None else y
-        self.call(
-            "backward1", self.shape, given, self.y1, self.rows[0], self.rows[1], self.statistics, upper, upper1, self.y, self.y1, self.rows[2]
-        )
+        self.call("backward1", self.shape, given, self.y1, self.rows[0], self.rows[1], self.statistics, upper, upper1, self.y, self.y1, self.rows[2])
         self.convolution.turn(0, self.y)
         self.convolution.turn(1, self.y1)
         self.convolution.weights1(self.weights[2])
@@ -288,9 +287,7 @@ class Passes:
         assert shown1 is not None
         return self.head.logits(shown), self.head.logits1(shown, shown1)
 
-    def backward1(
-        self, upper: Float[Tensor, "n k"], upper1: Float[Tensor, "n k"], kept: Kept | None
-    ) -> tuple[Float[Tensor, "p"], Float[Tensor, "n c h w"]]:
+    def backward1(self, upper: Float[Tensor, "n k"], upper1: Float[Tensor, "n k"], kept: Kept | None) -> tuple[Float[Tensor, "p"], Float[Tensor, "n c h w"]]:
         """The tangents of the gradients of parameters and images."""
         last = self.blocks[-1]
         gradient, gradient1 = self.head.backward1(upper, upper1, last.out, last.out1, self.flat)
