@@ -20,7 +20,7 @@ PROFILES = ("smoke", "fast", "colab", "paper")
 METHODS = ("endpoint", "published", "shape", "progressive", "positions", "velocity", "curvature", "torsion", "adaptive", "outcome", "extended", "latent")
 OPTIMISERS = ("sgd", "adam")
 MASKS = ("sticky", "fresh", "quantile", "layers")
-RENDERINGS = ("pixels", "upsampled", "decoder")
+RENDERINGS = ("pixels", "upsampled", "decoded")
 INNER_LOSSES = ("cross_entropy", "prior", "balanced_softmax")
 _SCORES = ("auc", "accuracy", "balanced_accuracy")
 
@@ -133,14 +133,16 @@ class LatentConfig:
     """What is learned, and how it becomes images."""
 
     rendering: str = "pixels"
-    """`pixels`; `upsampled`: half the resolution; `decoder`: codes through the frozen decoder of a VAE trained on the train split."""
+    """`pixels`; `upsampled`: half the resolution; `decoded`: codes through the frozen decoder of a VAE trained on the train split."""
     initial: str = "real"
     """Codes start as encoded real images (`real`), class-wise k-means centroids of codes (`kmeans`) or draws from the prior (`prior`)."""
-    dims: int = 64
+    dims: int = 32
     prior_weight: float = 0.0
     """Weight of the negative log prior of the codes."""
     shape_weight: float = 0.0
     """Weight of the angles of code triplets against those of encoded training images."""
+    steps: int = 2_000
+    """Training steps of the VAE."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ def _method(method: str, config: Config) -> dict[str, Any]:
         "adaptive": {"match": {**plain, "end": "adaptive"}},
         "outcome": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
         "extended": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
-        "latent": {"match": plain, "latent": {"rendering": "decoder"}},
+        "latent": {"match": plain, "latent": {"rendering": "decoded"}},
     }
     return parts[method]
 
@@ -378,7 +380,7 @@ def check(config: Config) -> None:
         (experts.decay in ("none", "cosine"), f"experts.decay is {experts.decay!r}; it must be none or cosine"),
         (latent.rendering in RENDERINGS, f"latent.rendering is {latent.rendering!r}; it must be one of {', '.join(RENDERINGS)}"),
         (latent.initial in ("real", "kmeans", "prior"), f"latent.initial is {latent.initial!r}; it must be real, kmeans or prior"),
-        (latent.initial == "real" or latent.rendering == "decoder", f"latent.initial {latent.initial!r} needs latent.rendering decoder"),
+        (latent.initial == "real" or latent.rendering == "decoded", f"latent.initial {latent.initial!r} needs latent.rendering decoded"),
         (latent.dims >= 1 and latent.prior_weight >= 0 and latent.shape_weight >= 0, "latent.dims must be 1 or more and its weights not negative"),
         (judged.steps >= 1 and judged.batch >= 1 and judged.networks >= 1, "evaluation.steps, evaluation.batch and evaluation.networks must be 1 or more"),
         (len(judged.sgd_lrs) + len(judged.adamw_lrs) >= 1, "evaluation needs at least one step size"),

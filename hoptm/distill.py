@@ -7,11 +7,11 @@ network is trained on the images and scored on validation; the best look is kept
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,10 +25,12 @@ from hoptm.experts import steps_per_epoch
 from hoptm.files import read_tensors, write_tensors
 from hoptm.inner import InnerLoss, Step
 from hoptm.kernels import fastest
+from hoptm.leaf import leaf
 from hoptm.matching import Matching, Terms, matching, outcome
 from hoptm.networks import Network, network
 from hoptm.outer import Look, Problem, State, draw_plan, outer_step
 from hoptm.records import best_device
+from hoptm.rendering import Rendering
 from hoptm.scores import predict, score
 from hoptm.synthetic import SyntheticSet, initialise, provenance
 from hoptm.trajectories import Trajectories
@@ -51,7 +53,7 @@ class _Run:
     history: list[Look]
     looks: list[dict[str, float]]
     """Validation looks: iteration and scores."""
-    best_images: Tensor
+    best_leaf: Tensor
     best_lr: float
 
 
@@ -90,7 +92,9 @@ def distill(
     loss = inner_losses.named(match.inner_loss, torch.bincount(splits.train.labels, minlength=splits.classes).to(where))
     step = engine(net, loss, where, torch.float32)
     problem = Problem(net, shown, match, compare or matching(match), inner_loss=loss, alive=net.alive.to(where), layout=net.layout, step=step)
-    first = State.first(measured.apply(splits.train.images[chosen]).to(where), lr)
+    begun = leaf(config, splits, chosen, measured)
+    problem = replace(problem, render=begun.rendering)
+    first = State.first(begun.start.to(where), lr)
     run = _Run(first, [], [], first.leaf, lr)
     if resume is not None and resume.exists():
         run = _read_run(resume, config, first)
@@ -101,22 +105,32 @@ def distill(
             start, expert = _segment(run.state, problem, experts, epoch, splits.size, chance)
             plan = draw_plan(len(labels), splits.size, match, chance).to(where)
             extra = _outcome(problem, splits, measured, chance, where) if match.outcome_weight else None
-            run.state, look, _ = outer_step(run.state, problem, expert.to(where), plan, start, extra)
+            now = problem if begun.penalty is None else replace(problem, penalty=begun.penalty(chance))
+            run.state, look, _ = outer_step(run.state, now, expert.to(where), plan, start, extra)
             run.history.append(look)
             for callback in callbacks:
                 callback(run.state, look)
             done = run.state.iteration
             if done % match.validate_every == 0 or done == match.iterations:
-                _look_at_validation(run, net, shown, measured, splits.val, config)
+                _look_at_validation(run, problem, measured, splits.val, config)
             if resume is not None and (done % save_every == 0 or done == match.iterations):
                 _write_run(resume, config, run)
             bar.update()
             bar.set_postfix(loss=f"{look.total:.3f}", lr=f"{look.lr:.3g}")
 
     info = provenance(splits, method=config.method, ipc=config.ipc, seed=config.seed, config=config.as_dict(), selection=run.looks)
-    best = SyntheticSet(run.best_images.cpu(), labels, run.best_lr, measured, info)
-    last = SyntheticSet(run.state.leaf.cpu(), labels, float(run.state.lr), measured, info)
+    best, last = (
+        _as_set(made.cpu(), size, labels, begun.rendering, measured, info)
+        for made, size in ((run.best_leaf, run.best_lr), (run.state.leaf, float(run.state.lr)))
+    )
     return Distilled(best, last, run.history)
+
+
+def _as_set(made: Tensor, lr: float, labels: Tensor, rendering: Rendering, measured: Standardisation, info: dict[str, Any]) -> SyntheticSet:
+    """The leaf and its images as a set."""
+    with torch.no_grad():
+        images = rendering(made)
+    return SyntheticSet(images, labels, lr, measured, info, codes=made, rendering=rendering)
 
 
 def _segment(state: State, problem: Problem, experts: Trajectories, epoch: int, size: int, chance: torch.Generator) -> tuple[int, Tensor]:
@@ -174,15 +188,18 @@ def stored_or_made(config: Config, splits: Splits, folder: Path) -> SyntheticSet
     return distill(config, splits, train_experts(config, splits, progress=False), progress=False).synthetic
 
 
-def _look_at_validation(run: _Run, net: Network, labels: Int64[Tensor, "n"], measured: Standardisation, validation: Validation, config: Config) -> None:
+def _look_at_validation(run: _Run, problem: Problem, measured: Standardisation, validation: Validation, config: Config) -> None:
     """Train one fresh network on the current images and keep them if no earlier look scored higher on validation."""
+    net = problem.predict
+    with torch.no_grad():
+        images = problem.render(run.state.leaf)
     judged = config.evaluation
     recipe = evaluate.Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], config.match.augmentation, judged.steps)
-    theta = evaluate.train_network(net, run.state.leaf, labels, recipe, judged, generator(config.seed, "validation look"))
+    theta = evaluate.train_network(net, images, problem.labels, recipe, judged, generator(config.seed, "validation look"))
     found = score(predict(net, theta, measured, validation.images), validation.labels)
     value = float(getattr(found, judged.select_by))
     if all(value > look[judged.select_by] for look in run.looks):
-        run.best_images, run.best_lr = run.state.leaf, float(run.state.lr)
+        run.best_leaf, run.best_lr = run.state.leaf, float(run.state.lr)
     run.looks.append({"iteration": run.state.iteration, "accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy, "auc": found.auc})
 
 
@@ -192,7 +209,7 @@ _MOMENTS = ("leaf", "lr", "leaf_square", "lr_square")
 def _write_run(path: Path, config: Config, run: _Run) -> None:
     state = run.state
     moments = {f"moment_{name}": getattr(state.moments, name) for name in _MOMENTS}
-    tensors = {"leaf": state.leaf, "lr": state.lr, "best_images": run.best_images, **moments}
+    tensors = {"leaf": state.leaf, "lr": state.lr, "best_leaf": run.best_leaf, **moments}
     if state.mask is not None:
         tensors["mask"] = state.mask
     info = {
@@ -214,4 +231,4 @@ def _read_run(path: Path, config: Config, first: State) -> _Run:
         raise FileError(f"{path}: the state holds images of another shape. Delete it to start anew.")
     moments = Moments(**{name: tensors[f"moment_{name}"] for name in _MOMENTS})
     state = State(info["iteration"], tensors["leaf"], tensors["lr"], moments, tensors.get("mask"))
-    return _Run(state, [Look(**look) for look in info["history"]], info["looks"], tensors["best_images"], info["best_lr"])
+    return _Run(state, [Look(**look) for look in info["history"]], info["looks"], tensors["best_leaf"], info["best_lr"])
