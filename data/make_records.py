@@ -1,19 +1,25 @@
-"""Make the stored records and distilled sets: `python data/make_records.py --dataset pneumoniamnist --seeds 10`.
+"""Make the stored records and distilled sets: `python data/make_records.py --dataset pneumoniamnist --seeds 0 1 2`.
 
 For each seed and budget: distil with each method, then judge the distilled sets, the real images they started from, and
 as many fresh random real images, each under the recipe that validation chooses for it. A run whose record is there
-already is left alone, so a stopped grid goes on where it was. The test split is read only by the final judgement.
+already is left alone, so a stopped grid goes on where it was, and several processes can share one. An estimate is printed first.
+The test split is read only by the final judgement.
 """
 
 import argparse
+import contextlib
+import itertools
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from hoptm.baselines import random_subset
 from hoptm.config import METHODS, Config, configure, generator
+from hoptm.cost import estimate
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill, stored_name
 from hoptm.evaluate import Evaluation, Recipe, evaluate, full_data
@@ -24,8 +30,9 @@ from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
 
 HERE = Path(__file__).resolve().parent
 RECORDS, SETS = HERE / "records", HERE / "distilled"
-KEPT_SEEDS = 1
-"""Distilled sets of the first seeds are kept beside the records; the others can be made again from their record."""
+KEPT_SEEDS, KEPT_BYTES = 1, 1_000_000
+"""Distilled sets of the first seeds are kept beside the records when they are small; the others can be made again from their record."""
+REAL = ("start", "random")
 
 
 def arms(config: Config, splits: Splits) -> dict[str, SyntheticSet]:
@@ -69,22 +76,44 @@ def record_path(config: Config, splits: Splits, method: str, ipc: int) -> Path:
     return RECORDS / f"{splits.info.name}-{config.profile}-{method}-ipc{ipc}-seed{config.seed}.json"
 
 
-def run_seed(dataset: str, profile: str, ipcs: list[int], seed: int, splits: Splits, net: Network) -> None:
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether this process has the arm to itself; another that is at it is left alone."""
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield not path.exists()
+    finally:
+        lock.release()
+
+
+def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
+    """One arm of one seed and budget, unless it has a record or another process is at it."""
+    with claimed(record_path(config, splits, method, config.ipc)) as ours:
+        if not ours:
+            return
+        began = time.perf_counter()
+        if method in REAL:
+            made, extra = arms(config, splits)[method], {}
+        else:
+            made, extra = distilled(config, splits, RECORDS)
+            if config.seed < KEPT_SEEDS and made.images.nbytes < KEPT_BYTES:
+                made.save(SETS / stored_name(config))
+            extra["distil_seconds"] = time.perf_counter() - began
+        found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
+        keep(config, splits, found, method, began, extra)
+
+
+def run_seed(chosen: argparse.Namespace, seed: int, splits: Splits, net: Network) -> None:
     """Every arm of one seed that has no record yet."""
-    for ipc in ipcs:
-        for method in METHODS:
-            config = configure(dataset, method=method, ipc=ipc, seed=seed, profile=profile)
-            if missing(config, splits, method, ipc):
-                began = time.perf_counter()
-                made, extra = distilled(config, splits, RECORDS)
-                if seed < KEPT_SEEDS:
-                    made.save(SETS / stored_name(config))
-                keep(config, splits, evaluate(net, made, splits.val, splits.test, config.evaluation, seed), method, began, extra)
-        config = configure(dataset, method="endpoint", ipc=ipc, seed=seed, profile=profile)
-        for method, made in arms(config, splits).items():
-            if missing(config, splits, method, ipc):
-                began = time.perf_counter()
-                keep(config, splits, evaluate(net, made, splits.val, splits.test, config.evaluation, seed), method, began, {})
+    for ipc in chosen.ipcs:
+        for method in [*chosen.methods, *chosen.real]:
+            config = configure(chosen.dataset, method="endpoint" if method in REAL else method, ipc=ipc, seed=seed, profile=chosen.profile)
+            run_arm(config, method, splits, net)
 
 
 def run_full(dataset: str, profile: str, seeds: list[int], splits: Splits, net: Network, steps: int) -> None:
@@ -107,6 +136,8 @@ def main() -> None:
     parser.add_argument("--profile", default="fast")
     parser.add_argument("--ipcs", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=["endpoint", "published"])
+    parser.add_argument("--real", nargs="*", choices=REAL, default=list(REAL))
     parser.add_argument("--full-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on too")
     parser.add_argument("--full-steps", type=int, default=600)
     chosen = parser.parse_args()
@@ -115,8 +146,10 @@ def main() -> None:
     settings = configure(chosen.dataset, method="endpoint", ipc=1, seed=0, profile=chosen.profile)
     net = network(settings.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     SETS.mkdir(exist_ok=True)
+    for ipc, method in itertools.product(chosen.ipcs, chosen.methods):
+        print(f"IPC {ipc} {method}: {estimate(configure(chosen.dataset, method=method, ipc=ipc, seed=0, profile=chosen.profile), splits)}", flush=True)
     for seed in chosen.seeds:
-        run_seed(chosen.dataset, chosen.profile, chosen.ipcs, seed, splits, net)
+        run_seed(chosen, seed, splits, net)
     run_full(chosen.dataset, chosen.profile, chosen.full_seeds, splits, net, chosen.full_steps)
 
 

@@ -73,12 +73,12 @@ def reachable_steps(config: Config, train_count: int) -> tuple[int, ...]:
     """The optimiser steps at which a run can read an expert: ascending, the same for every method.
 
     For each start epoch t that can be drawn: t, the published middle (2 t + M) // 2, and t + M, with M epochs matched. With
-    several checkpoints an epoch, all of them from the first start to the last end.
+    several checkpoints an epoch all are kept, from the first step to the end of the last epoch, so that runs with other windows share them.
     """
     (first, last), length, parts = config.match.start_epochs, config.match.expert_epochs, config.experts.per_epoch
     if parts > 1:
-        reach = range(first * parts, (last - 1 + length) * parts + 1)
-        return tuple(round(index * steps_per_epoch(train_count, config.experts.batch) / parts) for index in reach)
+        reach = range(config.experts.epochs * parts + 1)
+        return tuple(sorted({round(index * steps_per_epoch(train_count, config.experts.batch) / parts) for index in reach}))
     epochs = {epoch for start in range(first, last) for epoch in (start, (2 * start + length) // 2, start + length)}
     return tuple(epoch * steps_per_epoch(train_count, config.experts.batch) for epoch in sorted(epochs))
 

@@ -76,7 +76,7 @@ def test_a_setting_out_of_range_is_named(changes, words):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ConfigError, match="smoke, fast, colab, paper"):
+    with pytest.raises(ConfigError, match="smoke, fast, tuned, colab, paper"):
         configure("phantom", method="endpoint", ipc=1, seed=0, profile="slow")
     with pytest.raises(ConfigError, match="endpoint, published"):
         configure("phantom", method="magic", ipc=1, seed=0)

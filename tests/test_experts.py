@@ -254,10 +254,11 @@ def test_what_is_kept_is_what_a_run_draws(window, length):
 
 
 def test_several_checkpoints_an_epoch():
-    chosen = config.configure("toy", method="curvature", ipc=1, seed=0, profile="fast", match={"start_epochs": (1, 3)})
+    chosen = config.configure("toy", method="curvature", ipc=1, seed=0, profile="fast", match={"start_epochs": (1, 3)}, experts={"epochs": 4})
     assert chosen.experts.per_epoch == 2
-    assert experts.reachable_steps(chosen, 1000) == (4, 6, 8, 10, 12, 14, 16)
-    assert experts.reachable_steps(chosen, 1200) == (5, 8, 10, 12, 15, 18, 20), "to the nearest step; halves to the even one"
+    assert experts.reachable_steps(chosen, 1000) == (0, 2, 4, 6, 8, 10, 12, 14, 16)
+    assert experts.reachable_steps(chosen, 1200) == (0, 2, 5, 8, 10, 12, 15, 18, 20), "to the nearest step; halves to the even one"
+    assert experts.reachable_steps(chosen.changed(experts={"per_epoch": 4}), 300) == (0, 1, 2, 3, 4, 5, 6, 7, 8), "a step is kept once"
 
 
 def test_experts_are_stored_once_and_found_again(tmp_path, monkeypatch):

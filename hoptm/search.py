@@ -1,0 +1,138 @@
+"""Search for settings on the validation split: seeded, resumable, the same budget and shared space for every method.
+
+A trial distils with settings that Optuna proposes (tree-structured Parzen estimator) and takes the best of the run's looks
+at validation. The test split is not read: what searches takes the train and validation splits and nothing else. Trials are kept in a
+journal file, so a stopped search goes on; the seeds of a search are none of those that results are reported for.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from hoptm.config import Config, configure
+from hoptm.data import Splits
+from hoptm.distill import distill
+from hoptm.errors import ConfigError, DataError, DivergedError
+from hoptm.experts import experts
+
+SEED = 100
+"""First seed of a search; reported seeds are below."""
+MOST = 40
+"""Trials of one method on one data set, at most."""
+
+Suggest: TypeAlias = Any
+"""An Optuna trial: `suggest_float`, `suggest_int`, `suggest_categorical`."""
+
+
+def shared(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
+    """What every method may choose: the outer optimiser and its steps, inner steps, the window of starts, augmentation."""
+    optimiser = trial.suggest_categorical("optimiser", ["sgd", "adam"])
+    low, high = (0.01, 0.2) if optimiser == "adam" else (3.0, 100.0)
+    match = {
+        "optimiser": optimiser,
+        "lr_images": trial.suggest_float(f"lr_images_{optimiser}", low, high, log=True),
+        "steps": trial.suggest_categorical("steps", [10, 20, 40]),
+        "start_epochs": (0, trial.suggest_categorical("last_start", [1, 4, 8])),
+        "augmentation": trial.suggest_categorical("augmentation", sorted({"dsa", modality})),
+    }
+    return {"match": match}
+
+
+def published(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
+    """The published parts: weight of the shape potential, first threshold and its growth."""
+    found = shared(trial, config, modality)
+    found["match"] |= {
+        "shape_weight": trial.suggest_float("shape_weight", 0.1, 5.0, log=True),
+        "threshold": trial.suggest_float("threshold", 1e-9, 1e-3, log=True),
+        "threshold_growth": trial.suggest_float("threshold_growth", 1.1, 2.0),
+        "threshold_every": max(1, config.match.iterations // 20),
+    }
+    return found
+
+
+def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
+    """Every part that this project adds: ends, orders, masks, windows, inner losses, momentum of the student, the outcome."""
+    found = shared(trial, config, modality)
+    found["match"] |= {
+        "end": trial.suggest_categorical("end", ["fixed", "adaptive"]),
+        "waypoints": 5,
+        "between_weight": trial.suggest_categorical("between_weight", [0.0, 0.5]),
+        "orders": tuple(trial.suggest_categorical(name, [0.0, 0.1, 0.5]) for name in ("velocity", "curvature", "torsion")),
+        "orders_rise": trial.suggest_categorical("orders_rise", [0.0, 0.5]),
+        "mask": "quantile",
+        "quantile": (trial.suggest_categorical("first_share", [0.3, 1.0]), 1.0),
+        "window": trial.suggest_categorical("window", ["fixed", "growing"]),
+        "inner_loss": trial.suggest_categorical("inner_loss", ["cross_entropy", "prior", "balanced_softmax"]),
+        "student_momentum": trial.suggest_categorical("student_momentum", [0.0, 0.5, 0.9]),
+        "outcome_weight": trial.suggest_categorical("outcome_weight", [0.0, 0.3, 1.0]),
+    }
+    return found
+
+
+SPACES: Mapping[str, Callable[[Suggest, Config, str], dict[str, Any]]] = {"endpoint": shared, "published": published, "extended": extended}
+
+
+def search(
+    dataset: str,
+    method: str,
+    ipc: int,
+    splits: Splits,
+    journal: Path,
+    *,
+    trials: int = 12,
+    profile: str = "tuned",
+    seeds: int = 1,
+    base: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Up to `trials` trials in all, those in `journal` counted; returns the best settings with its score and the number of trials.
+
+    The score is the best look at validation of a run (`distill`), by `evaluation.select_by`, the mean over `seeds` seeds from SEED on.
+    A trial whose run diverges counts and scores 0. `base` are changes of the settings that all trials share.
+
+    Raises ConfigError for a method without a space or more than MOST trials, DataError when Optuna is not installed.
+    """
+    if method not in SPACES:
+        raise ConfigError(f"no search space for {method!r}; there are {', '.join(SPACES)}.")
+    if not 1 <= trials <= MOST:
+        raise ConfigError(f"{trials} trials were asked for; 1 to {MOST} are allowed.")
+    optuna = _optuna()
+    modality = splits.info.augmentations[-1]
+
+    def objective(trial: Suggest) -> float:
+        scores = []
+        for seed in range(SEED, SEED + seeds):
+            config = configure(dataset, method=method, ipc=ipc, seed=seed, profile=profile, **(base or {}))
+            changes = SPACES[method](trial, config, modality)
+            trial.set_user_attr("changes", json.loads(json.dumps(changes)))
+            try:
+                scores.append(validation_score(config.changed(**changes), splits))
+            except DivergedError as error:
+                trial.set_user_attr("diverged", str(error))
+                scores.append(0.0)
+        return sum(scores) / len(scores)
+
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    study = optuna.create_study(
+        study_name=f"{dataset}-{method}-ipc{ipc}", storage=storage, direction="maximize", load_if_exists=True, sampler=optuna.samplers.TPESampler(seed=SEED)
+    )
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    study.optimize(objective, n_trials=max(0, trials - len(done)))
+    best = study.best_trial
+    finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    return {"changes": best.user_attrs["changes"], "score": best.value, "trials": finished, "method": method, "ipc": ipc, "dataset": dataset}
+
+
+def validation_score(config: Config, splits: Splits) -> float:
+    """Distil; the best of the run's own looks at validation. The test split is not read."""
+    done = distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False)
+    return max(float(look[config.evaluation.select_by]) for look in done.synthetic.info["selection"])
+
+
+def _optuna() -> Any:
+    try:
+        import optuna  # heavy, and only a search needs it
+    except ImportError as error:
+        raise DataError("a search needs Optuna: pip install 'hoptm[search]'.") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

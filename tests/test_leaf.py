@@ -1,0 +1,96 @@
+"""What is learned: pixels, fewer pixels, codes; and a run on each."""
+
+import pytest
+import torch
+
+from hoptm.config import configure, generator
+from hoptm.data import load, standardisation
+from hoptm.distill import distill
+from hoptm.errors import ConfigError
+from hoptm.experts import experts
+from hoptm.leaf import leaf
+from hoptm.synthetic import SyntheticSet, initialise
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HOPTM_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return load("phantom:450")
+
+
+def _config(method="latent", **latent):
+    config = configure("phantom:450", method=method, ipc=2, seed=3, profile="smoke", match={"iterations": 4, "validate_every": 2})
+    return config.changed(latent={"dims": 6, "steps": 30, **latent})
+
+
+def _leaf(config, splits):
+    chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
+    return leaf(config, splits, chosen, standardisation(splits.train))
+
+
+def test_where_codes_start(splits):
+    starts = {name: _leaf(_config(initial=name), splits).start for name in ("real", "kmeans", "prior")}
+    assert {tuple(start.shape) for start in starts.values()} == {(18, 6)}
+    assert not torch.equal(starts["real"], starts["kmeans"]) and not torch.equal(starts["real"], starts["prior"])
+    assert torch.equal(starts["prior"], _leaf(_config(initial="prior"), splits).start)
+    assert _leaf(_config("endpoint", rendering="upsampled"), splits).start.shape == (18, 3, 14, 14)
+
+
+def test_penalties_pull_codes_and_are_drawn_anew(splits):
+    plain, both = _leaf(_config(), splits), _leaf(_config(prior_weight=0.5, shape_weight=2.0), splits)
+    assert plain.penalty is None and both.penalty is not None
+    codes = both.start.clone().requires_grad_()
+    first, again, other = (both.penalty(generator(0, "penalty", word))(codes) for word in ("a", "a", "b"))
+    assert float(first.detach()) == float(again.detach()) != float(other.detach())
+    assert float(torch.autograd.grad(first, codes)[0].abs().max()) > 0
+    prior = _leaf(_config(prior_weight=0.5), splits)
+    assert prior.penalty is not None
+    assert float(prior.penalty(generator(0, "x"))(codes).detach()) == pytest.approx(0.25 * float(codes.detach().square().mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{}, {"prior_weight": 0.1, "shape_weight": 0.1, "initial": "kmeans"}, {"rendering": "upsampled"}])
+def test_a_run_on_codes_resumes_to_the_same_file(splits, tmp_path, changes):
+    config = _config(**changes)
+    paths = experts(config, splits, progress=False, processes=1)
+    whole = distill(config, splits, paths, progress=False)
+    assert whole.last.codes is not None and torch.allclose(whole.last.images, whole.last.rendering(whole.last.codes), atol=1e-5)
+    moved = (whole.last.codes - _leaf(config, splits).start).abs().max()
+    assert float(moved) > 0
+
+    class Stop(Exception):
+        pass
+
+    def stop(state, _look):
+        if state.iteration == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        distill(config, splits, paths, progress=False, resume=tmp_path / "state", save_every=1, callbacks=[stop])
+    resumed = distill(config, splits, paths, progress=False, resume=tmp_path / "state")
+    for name, made in (("whole", whole), ("resumed", resumed)):
+        made.synthetic.save(tmp_path / name)
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "resumed").read_bytes()
+    loaded = SyntheticSet.load(tmp_path / "whole")
+    assert loaded.codes is not None and torch.equal(loaded.codes, whole.synthetic.codes)
+
+
+def test_settings_that_fit_no_rendering():
+    with pytest.raises(ConfigError, match=r"needs latent.rendering decoded"):
+        _config("endpoint", initial="kmeans")
+    with pytest.raises(ConfigError, match=r"latent.rendering is"):
+        _config("endpoint", rendering="vae")
+
+
+@pytest.mark.parametrize("method", ["positions", "velocity", "curvature", "torsion", "adaptive", "shape", "progressive", "extended", "outcome"])
+def test_every_method_runs_by_its_name(splits, method):
+    config = configure("phantom:450", method=method, ipc=1, seed=0, profile="smoke")
+    done = distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False)
+    assert len(done.history) == config.match.iterations and done.synthetic.info["method"] == method
+    assert all(abs(look.total) < 1e6 for look in done.history)

@@ -1,0 +1,96 @@
+"""The search: validation only, resumable, within its budget."""
+
+import json
+
+import pytest
+
+from hoptm import config as settings
+from hoptm.config import configure
+from hoptm.data import load
+from hoptm.errors import ConfigError
+from hoptm.search import MOST, SEED, SPACES, search
+
+QUICK = {"match": {"iterations": 2, "validate_every": 1, "expert_epochs": 2}, "experts": {"count": 1, "epochs": 10, "per_epoch": 2}}
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return load("phantom:450")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("HOPTM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def test_a_search_goes_on_and_never_reads_the_test_split(splits, tmp_path):
+    class Sealed:
+        def __getattr__(self, name):
+            raise AssertionError(f"the search read the test split ({name})")
+
+    poisoned = type(splits)(splits.train, splits.val, splits.test, splits.info)
+    object.__setattr__(poisoned, "test", Sealed())
+    words = ("phantom:450", "extended", 1, poisoned, tmp_path / "journal")
+    first = search(*words, trials=1, profile="smoke", base=QUICK)
+    more = search(*words, trials=3, profile="smoke", base=QUICK)
+    again = search(*words, trials=3, profile="smoke", base=QUICK)
+    assert (first["trials"], more["trials"], again["trials"]) == (1, 3, 3)
+    assert again == more and more["score"] >= first["score"] and 0 <= more["score"] <= 1
+    found = configure("phantom:450", method="extended", ipc=1, seed=0, profile="smoke", **QUICK).changed(**settings._tupled(more["changes"]))
+    assert found.match.waypoints == 5 and found.match.mask == "quantile"
+
+
+@pytest.mark.parametrize("method", SPACES)
+def test_every_corner_of_a_space_is_a_valid_setting(method):
+    class Corner:
+        def __init__(self, last):
+            self.last = last
+
+        def suggest_categorical(self, name, choices):
+            return choices[-1 if self.last else 0]
+
+        def suggest_float(self, name, low, high, log=False):
+            return high if self.last else low
+
+    config = configure("pbc-28", method=method, ipc=10, seed=SEED, profile="tuned")
+    for last in (False, True):
+        found = config.changed(**SPACES[method](Corner(last), config, "dihedral"))
+        assert found.match.augmentation in ("dihedral", "dsa")
+
+
+def test_methods_share_the_space_that_they_share():
+    class Names:
+        def __init__(self):
+            self.seen = {}
+
+        def suggest_categorical(self, name, choices):
+            self.seen[name] = tuple(choices)
+            return choices[0]
+
+        def suggest_float(self, name, low, high, log=False):
+            self.seen[name] = (low, high, log)
+            return low
+
+    seen = {}
+    for method, space in SPACES.items():
+        names = Names()
+        space(names, configure("pbc-28", method=method, ipc=1, seed=SEED, profile="tuned"), "dihedral")
+        seen[method] = names.seen
+    assert seen["endpoint"].items() <= seen["published"].items() and seen["endpoint"].items() <= seen["extended"].items()
+
+
+def test_what_is_not_a_search(splits, tmp_path):
+    with pytest.raises(ConfigError, match="no search space"):
+        search("phantom:450", "latent", 1, splits, tmp_path / "journal")
+    with pytest.raises(ConfigError, match=str(MOST)):
+        search("phantom:450", "endpoint", 1, splits, tmp_path / "journal", trials=MOST + 1)
+
+
+def test_the_table_of_found_settings_is_read_by_the_profile():
+    table = json.loads((settings.Path(settings.__file__).resolve().parent / "tuned.json").read_text(encoding="utf-8"))
+    for dataset, methods in table.items():
+        for method, parts in methods.items():
+            config = configure(dataset, method=method, ipc=10, seed=0, profile="tuned")
+            for part, changes in parts.items():
+                assert changes.items() <= config.as_dict()[part].items()
+    assert configure("never-searched", method="curvature", ipc=1, seed=0, profile="tuned").match.orders == (0.0, 0.5)
