@@ -6,7 +6,7 @@ the answer. With the randomness recorded, a path of training is a pure function 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -48,7 +48,7 @@ class Gradients:
     """None when the targets are class indices."""
     lr: Float[Tensor, "*steps"]
     """As the step size was given: one number, or one a step."""
-    path: Float[Tensor, "k p"]
+    path: Float[Tensor, "waypoints p"]
     """The student's waypoints."""
 
 
@@ -62,6 +62,7 @@ class Second:
     targets: Float[Tensor, "b k"] | None
 
 
+@runtime_checkable
 class Step(Protocol):
     """The work of one inner step, once and twice differentiated. What is returned may be overwritten by the next call."""
 

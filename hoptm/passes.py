@@ -7,7 +7,7 @@ channels into patches. A name that ends in 1 is the derivative along a direction
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ Kept: TypeAlias = list[tuple[Tensor, Tensor]]
 """Of each block but the first: its convolution's output, and the gradient of its input."""
 
 
+@runtime_checkable
 class _Convolution(Protocol):
     """One 3 x 3 convolution, padded by 1. Weights are (inputs * 9, channels); `which` is 0 for values, 1 for tangents."""
 
