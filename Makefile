@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make book     execute the chapters (fast profile) and render the site"
 	@echo "make test     style, unit tests, notebooks, site, browser"
-	@echo "make bench    memory and time of the exact adjoint against plain autograd"
+	@echo "make bench    time and memory of the engine against plain autograd (about five minutes)"
 	@echo "make lint     ruff and mypy only"
 	@echo "make outputs  execute the chapters and store their normalised outputs in book/"
 	@echo "make clean    remove the built site and caches of this folder"
@@ -25,7 +25,7 @@ test: $(READY)
 	$(RUN) tests/run.py
 
 bench: $(READY)
-	$(RUN) benchmarks/engine_memory.py
+	$(RUN) benchmarks/engine.py
 
 lint: $(READY)
 	$(RUN) tests/run.py style

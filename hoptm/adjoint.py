@@ -133,7 +133,7 @@ def _check_momentum(momentum: float, rates: Tensor) -> None:
         raise ConfigError("a student with momentum needs step sizes other than 0.")
 
 
-def steps_within(budget: float, step: Step, start: Float[Tensor, "p"], images: Float[Tensor, "n c h w"], targets: Tensor, plan: Plan) -> int:
+def steps_within(budget: int | float, step: Step, start: Float[Tensor, "p"], images: Float[Tensor, "n c h w"], targets: Tensor, plan: Plan) -> int:
     """How many steps (0 .. T) can be kept when the path and what is kept may take `budget` bytes together."""
     path = (plan.steps + 1) * start.numel() * start.element_size()
     batch = max(plan.batches, key=len)

@@ -48,7 +48,7 @@ class Gradients:
     """None when the targets are class indices."""
     lr: Float[Tensor, "*steps"]
     """As the step size was given: one number, or one a step."""
-    path: Float[Tensor, "k p"]
+    path: Float[Tensor, "waypoints p"]
     """The student's waypoints."""
 
 

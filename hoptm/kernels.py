@@ -6,7 +6,9 @@ gradient of < g, direction > for images and targets. Convolutions are Winograd's
 (torch) between cheap transforms (`kernels.cpp`); the inner loss and the augmentation are left to autograd.
 """
 
+import functools
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,17 +20,18 @@ from hoptm.inner import Eager, InnerLoss, Second, Step
 from hoptm.networks import Network
 from hoptm.passes import Passes
 
-_said: set[str] = set()
-
 
 def available() -> bool:
-    """Whether the kernels are there, built now if need be; says so once on standard error where they are not."""
+    """Whether the kernels are there, built now if need be; says once a process on standard error where they are not."""
+    return _ready(native.cache_folder())
+
+
+@functools.cache
+def _ready(folder: Path) -> bool:
     try:
-        native.load(native.cache_folder())
+        native.load(folder)
     except FileError as error:
-        if str(error) not in _said:
-            _said.add(str(error))
-            print(f"hoptm: the engine runs without compiled kernels, at about half its speed: {error}", file=sys.stderr)
+        print(f"hoptm: the engine runs without compiled kernels, two to three times slower: {error}", file=sys.stderr)
         return False
     return True
 

@@ -174,3 +174,67 @@ def test_divergence_and_bad_waypoints_are_named():
         adjoint.path_gradient(NET, path_losses.end_point, expert, images, targets, lr, plan, (0, 7))
     with pytest.raises(ConfigError, match="waypoints"):
         adjoint.path_gradient(NET, path_losses.end_point, expert, images, targets, lr, plan, (0, 3, 6))
+
+
+@pytest.mark.parametrize("soft", [False, True], ids=["hard", "soft"])
+@pytest.mark.parametrize("strategy", ["none", "dsa"])
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+@pytest.mark.parametrize(("momentum", "keep"), [(0.0, 0), (0.0, 6), (0.9, 0), (0.5, 3)])
+def test_momentum_step_sizes_and_kept_graphs(momentum, keep, several, strategy, soft):
+    images, targets, plan, expert = _inputs(6, 5, strategy, soft, 3)
+    lr = torch.linspace(0.02, 0.06, 6, dtype=torch.float64) if several else torch.tensor(0.05, dtype=torch.float64)
+    arguments = (NET, _losses(True)["both"], expert, images, targets, lr, plan, (0, 3, 6))
+    wanted = unroll.path_gradient(*arguments, momentum=momentum)
+    assert wanted.lr.shape == lr.shape and wanted.lr.abs().min() > 0
+    _equal(adjoint.path_gradient(*arguments, momentum=momentum, keep=keep), wanted)
+
+
+@pytest.mark.parametrize("keep", range(6))
+def test_every_number_of_kept_graphs(keep):
+    images, targets, plan, expert = _inputs(5, 4, "dsa", True, 2)
+    arguments = (NET, path_losses.end_point, expert, images, targets, torch.tensor(0.05, dtype=torch.float64), plan)
+    kept = adjoint.path_gradient(*arguments, (0, 4), keep=keep)
+    _equal(kept, unroll.path_gradient(*arguments, (0, 4)))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.7])
+def test_a_scale_for_each_parameter(momentum):
+    images, targets, plan, expert = _inputs(5, 4, "dsa", False, 2)
+    scale = torch.rand(NET.layout.size, generator=generator(0, "scale"), dtype=torch.float64) + 0.5
+    arguments = (NET, path_losses.end_point, expert, images, targets, torch.full((5,), 0.05, dtype=torch.float64), plan, (0, 5))
+    wanted = unroll.path_gradient(*arguments, momentum=momentum, scale=scale)
+    _equal(adjoint.path_gradient(*arguments, momentum=momentum, scale=scale, keep=2), wanted)
+    assert _relative(adjoint.path_gradient(*arguments, momentum=momentum).images, wanted.images) > 1e-3
+
+
+@pytest.mark.parametrize("engine", [adjoint, unroll], ids=["adjoint", "unroll"])
+def test_momentum_and_step_sizes_against_finite_differences(engine):
+    images, targets, plan, expert = _inputs(4, 4, "scale", True, 3)
+    lr, loss = torch.linspace(0.03, 0.06, 4, dtype=torch.float64), _losses(True)["both"]
+    chance = generator(1, "directions")
+
+    def value(shown, step_sizes):
+        return float(engine.path_gradient(NET, loss, expert, shown, targets, step_sizes, plan, (0, 1, 4), momentum=0.8).loss)
+
+    found = engine.path_gradient(NET, loss, expert, images, targets, lr, plan, (0, 1, 4), momentum=0.8)
+    move, small = torch.randn(images.shape, generator=chance, dtype=torch.float64), 1e-6
+    slope = (value(images + small * move, lr) - value(images - small * move, lr)) / (2 * small)
+    assert float((found.images * move).sum()) == pytest.approx(slope, rel=1e-5)
+    for number in range(4):
+        nudge = torch.zeros_like(lr)
+        nudge[number] = small
+        assert float(found.lr[number]) == pytest.approx((value(images, lr + nudge) - value(images, lr - nudge)) / (2 * small), rel=1e-4)
+
+
+def test_a_step_size_of_zero_stays_allowed_without_momentum():
+    images, targets, plan, expert = _inputs(3, 4, "none", False, 2)
+    lr = torch.tensor([0.05, 0.0, 0.05], dtype=torch.float64)
+    arguments = (NET, path_losses.end_point, expert, images, targets, lr, plan, (0, 3))
+    _equal(adjoint.path_gradient(*arguments), unroll.path_gradient(*arguments))
+    with pytest.raises(ConfigError, match="other than 0"):
+        adjoint.path_gradient(*arguments, momentum=0.5)
+    with pytest.raises(ConfigError, match="0 .. 1"):
+        adjoint.path_gradient(*arguments, momentum=1.0)
+    for engine in (adjoint, unroll):
+        with pytest.raises(ConfigError, match="one number, or one a step"):
+            engine.path_gradient(NET, path_losses.end_point, expert, images, targets, lr[:2], plan, (0, 3))
