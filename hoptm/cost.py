@@ -17,6 +17,7 @@ from hoptm.config import Config, generator
 from hoptm.data import Splits
 from hoptm.experts import estimate_bytes, reachable_steps
 from hoptm.inner import Plan
+from hoptm.kernels import fastest
 from hoptm.networks import Network, network
 
 _PROCESS_BYTES = 350_000_000
@@ -88,8 +89,8 @@ def _graph_bytes(config: Config, splits: Splits, batch: int) -> int:
 def _train_seconds(net: Network, theta: torch.Tensor, batch: int, chance: torch.Generator) -> float:
     images = torch.randn(batch, net.channels, net.size, net.size, generator=chance)
     labels = torch.arange(batch) % net.classes
-    leaf = theta.clone().requires_grad_()
-    return _seconds(lambda: torch.autograd.grad(F.cross_entropy(net(leaf, images), labels), leaf))
+    engine, drawn = fastest(net, F.cross_entropy, theta.device, theta.dtype), augment.draw("none", batch, net.size, chance)
+    return _seconds(lambda: engine.first(theta, images, labels, drawn, keep=False))
 
 
 def _inner_seconds(net: Network, theta: torch.Tensor, batch: int, chance: torch.Generator) -> float:
@@ -98,9 +99,11 @@ def _inner_seconds(net: Network, theta: torch.Tensor, batch: int, chance: torch.
     plan = Plan((torch.arange(batch),), (augment.draw("none", batch, net.size, chance),))
     lr = torch.tensor(0.01)
 
+    step = fastest(net, F.cross_entropy, theta.device, theta.dtype)
+
     def both() -> None:
-        path = forward(net, theta, images, labels, lr, plan)
-        backward(net, path, {1: path[1]}, images, labels, lr, plan)
+        path = forward(net, theta, images, labels, lr, plan, step=step)
+        backward(net, path, {1: path[1]}, images, labels, lr, plan, step=step)
 
     return _seconds(both)
 

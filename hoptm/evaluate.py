@@ -23,6 +23,7 @@ from hoptm import augment
 from hoptm.config import EvaluationConfig, generator
 from hoptm.data import Split, Splits, Standardisation, Test, Validation, single_label, standardisation
 from hoptm.errors import ConfigError, DataError, DivergedError
+from hoptm.kernels import fastest
 from hoptm.networks import Network
 from hoptm.records import best_device
 from hoptm.scores import Scores, predict, score
@@ -77,13 +78,13 @@ def train_network(
 
 def _train(network: Network, render: Render, count: int, recipe: Recipe, settings: EvaluationConfig, chance: torch.Generator) -> Tensor:
     theta = network.initial(chance).to(render(torch.zeros(1, dtype=torch.int64))[0]).requires_grad_()
-    optimiser = _optimiser(theta, recipe, settings)
+    optimiser, engine = _optimiser(theta, recipe, settings), fastest(network, F.cross_entropy, theta.device, theta.dtype)
     for step, chosen in enumerate(_batches(count, min(settings.batch, count), recipe.steps, chance)):
         if step == recipe.steps // 2:
             optimiser.param_groups[0]["lr"] = recipe.lr * 0.1
         images, labels = render(chosen)
-        seen = augment.apply(images, augment.draw(recipe.augmentation, len(chosen), network.size, chance))
-        (theta.grad,) = torch.autograd.grad(F.cross_entropy(network(theta, seen), labels), theta)
+        drawn = augment.draw(recipe.augmentation, len(chosen), network.size, chance)
+        theta.grad = engine.first(theta.detach(), images, labels, drawn, keep=False)[0]
         optimiser.step()
     if not torch.isfinite(theta).all():
         raise DivergedError(f"training with {recipe.optimiser} and step size {recipe.lr:g} left the finite numbers. Take a smaller step size.")

@@ -22,11 +22,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
-from hoptm import augment, trajectories
+from hoptm import augment, inner, trajectories
 from hoptm.config import Config, ExpertConfig, generator, hash_of
 from hoptm.data import Splits, Standardisation, single_label, standardisation
 from hoptm.errors import ConfigError, DivergedError, FileError
 from hoptm.files import digest_of
+from hoptm.kernels import fastest
 from hoptm.networks import Network, network
 from hoptm.records import best_device
 from hoptm.trajectories import Trajectories
@@ -109,7 +110,7 @@ def train(
     if last < 0 or min(keep) < 0:
         raise ConfigError(f"optimiser steps to keep are {list(keep)}; give one or more, each 0 or more.")
     theta = network.initial(generator).to(images.device)
-    batches = _batches(len(labels), settings.batch, generator)
+    batches, engine = _batches(len(labels), settings.batch, generator), fastest(network, F.cross_entropy, theta.device, theta.dtype)
     whole = settings.epochs * steps_per_epoch(len(labels), settings.batch)
     average = before = theta
     kept: dict[int, Tensor] = {}
@@ -120,7 +121,7 @@ def train(
             break
         batch = next(batches)
         drawn = augment.draw(settings.augmentation, len(batch), network.size, generator)
-        gradient = _gradient(network, augment.apply(images[batch], drawn), labels[batch], settings.weight_decay)
+        gradient = _gradient(engine, images[batch], labels[batch], drawn, settings.weight_decay)
         after = step(gradient, theta, _at(settings, now / whole))
         if settings.momentum:
             after = after + settings.momentum * (theta - before)
@@ -149,11 +150,11 @@ def _at(settings: ExpertConfig, progress: float) -> ExpertConfig:
     return dataclasses.replace(settings, lr=settings.lr * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def _gradient(network: Network, images: Tensor, labels: Tensor, weight_decay: float = 0.0) -> Gradient:
+def _gradient(engine: inner.Step, images: Tensor, labels: Tensor, drawn: augment.Draw, weight_decay: float = 0.0) -> Gradient:
     def gradient(theta: Tensor) -> Tensor:
-        leaf = theta.detach().requires_grad_()
-        found = torch.autograd.grad(F.cross_entropy(network(leaf, images), labels), leaf)[0]
-        return found if not weight_decay else found + weight_decay * leaf.detach()
+        theta = theta.detach()
+        found = engine.first(theta, images, labels, drawn, keep=False)[0]
+        return found + weight_decay * theta if weight_decay else found.clone()  # the engine may use its buffer again
 
     return gradient
 
@@ -263,7 +264,9 @@ def _processes(job: _Job, missing: int) -> int:
     if torch.device(job.device).type != "cpu":
         return 1
     net, batch = job.network, min(job.config.experts.batch, len(job.labels))
-    gradient = _gradient(net, torch.zeros(batch, *job.images.shape[1:]), torch.zeros(batch, dtype=torch.int64))
+    drawn = augment.draw("none", batch, net.size, torch.Generator())
+    engine = fastest(net, F.cross_entropy, torch.device("cpu"), torch.float32)
+    gradient = _gradient(engine, torch.zeros(batch, *job.images.shape[1:]), torch.zeros(batch, dtype=torch.int64), drawn)
     theta = torch.zeros(net.layout.size)
     gradient(theta)
     began = time.perf_counter()
