@@ -103,7 +103,7 @@ def test_encoding_carries_no_gradient_and_does_not_depend_on_its_parts(vae: Vae,
 
 
 def test_codes_and_images_of_another_shape_are_refused(vae: Vae) -> None:
-    with pytest.raises(ConfigError, match="codes of 5 numbers .* decoder of 6"):
+    with pytest.raises(ConfigError, match=r"codes of 5 numbers .* decoder of 6"):
         vae.decode(torch.zeros(1, 5))
     with pytest.raises(ConfigError, match=r"\(1, 8, 8\) .* VAE for \(3, 8, 8\)"):
         vae.encode(torch.zeros(1, 1, 8, 8))
