@@ -72,14 +72,24 @@ def read(path: Path) -> Parts:
         raise FileError(f"{path}: {path.stat().st_size} bytes; a synthetic set has at most {LARGEST}. Name the file that `hoptm distill` wrote.")
     tensors, header = read_tensors(path)
     try:
-        wrong = _wrong_file(tensors, header)
-        rendering = None if wrong else _rendering(tensors, header)
+        parts = _parts(tensors, header)
     except ConfigError as error:
-        wrong = str(error).removesuffix(".")
+        raise FileError(f"{path}: {str(error).removesuffix('.')}. It is no synthetic set of this version; make or fetch it again.") from error
+    return parts
+
+
+def _parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Parts:
+    """A file's content as parts of a set. Raises ConfigError, in words for the reader, when it is none."""
+    wrong = _wrong_file(tensors, header)
     if wrong:
-        raise FileError(f"{path}: {wrong}. It is no synthetic set of this version; make or fetch it again.")
+        raise ConfigError(wrong)
     measured = Standardisation(tuple(tensors["mean"].tolist()), tuple(tensors["std"].tolist()))
-    return Parts(tensors["images"], tensors["labels"], float(tensors["lr"]), measured, header["set"], tensors.get("codes"), rendering, tensors.get("soft"))
+    rendering, others = _rendering(tensors, header), (tensors.get("codes"), tensors.get("soft"))
+    parts = Parts(tensors["images"], tensors["labels"], float(tensors["lr"]), measured, header["set"], others[0], rendering, others[1])
+    wrong = wrong_parts(parts)
+    if wrong:
+        raise ConfigError(f"the set {wrong}")
+    return parts
 
 
 def _rendering(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Rendering | None:
@@ -105,9 +115,11 @@ def _wrong_file(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str
     for name, dtype in (_TENSORS | _OPTIONAL).items():
         if name in tensors and tensors[name].dtype != dtype:
             return f"{name} is {tensors[name].dtype} where {dtype} is expected"
+    if not isinstance(header.get("set"), dict):
+        return "the header has no description"
     if tensors["lr"].shape != (1,) or tensors["mean"].dim() != 1 or tensors["std"].dim() != 1:
         return "the step size must be one number, and mean and std one number a channel"
-    return _wrong_info(header.get("set")) or _wrong_images(tensors["images"], tensors["labels"], len(header["set"]["class_names"]))
+    return None
 
 
 def wrong_parts(parts: Parts) -> str | None:
@@ -121,9 +133,7 @@ def wrong_parts(parts: Parts) -> str | None:
     )
 
 
-def _wrong_info(info: Any) -> str | None:
-    if not isinstance(info, dict):
-        return "has no description"
+def _wrong_info(info: Mapping[str, Any]) -> str | None:
     for name, kinds in _INFO.items():
         if not isinstance(info.get(name), kinds):
             return f"says nothing valid under {name!r}"

@@ -14,7 +14,10 @@ from hoptm import data, files
 from hoptm.baselines import random_subset
 from hoptm.data import Info, Splits, Standardisation, Train, Validation, standardisation
 from hoptm.errors import DataError, FileError
+from hoptm.rendering import Decoded, Pixels, Rendering, Upsampled
 from hoptm.synthetic import SyntheticSet, describe, from_real, initialise, load, provenance
+from hoptm.synthetic_file import Parts, wrong_parts
+from hoptm.vae import VaeConfig, untrained
 
 COUNTS = (7, 4, 9)
 
@@ -299,3 +302,144 @@ def test_from_real_takes_the_images_that_were_named() -> None:
     made = from_real(splits, torch.tensor([5, 0]), provenance(splits, method="start", ipc=1, seed=0), lr=0.03)
     assert torch.equal(made.images, standardisation(splits.train).apply(splits.train.images[torch.tensor([5, 0])]))
     assert made.lr == 0.03 and made.info["method"] == "start"
+
+
+# ---- what a set may carry besides -----------------------------------------------------------------------------------
+
+
+def rendered_set(rendering: Rendering, **changes: Any) -> SyntheticSet:
+    codes = rendering.initial(small_set().images)
+    return small_set(**{"images": rendering(codes), "codes": codes, "rendering": rendering, **changes})
+
+
+VAE = untrained(VaeConfig(dims=5, width=3), 3, 8, torch.Generator().manual_seed(1))
+SOFT = torch.tensor([[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize("rendering", [Decoded.by(VAE), Upsampled(), Upsampled(4)], ids=["decoded", "upsampled", "upsampled 4"])
+def test_codes_and_soft_labels_come_back(tmp_path: Path, rendering: Rendering) -> None:
+    made = rendered_set(rendering, soft=SOFT)
+    made.save(tmp_path / "set")
+    back = load(tmp_path / "set")
+    assert made.codes is not None and back.codes is not None and back.rendering is not None and back.soft is not None
+    assert torch.equal(back.codes, made.codes) and torch.equal(back.soft, SOFT) and torch.equal(back.images, made.images)
+    assert torch.equal(back.rendering(back.codes), made.images) and back.info == made.info
+    assert {name: value.tolist() for name, value in back.rendering.shared.items()} == {name: value.tolist() for name, value in rendering.shared.items()}
+    tensors, _ = files.read_tensors(tmp_path / "set")
+    assert set(tensors) == {"images", "labels", "lr", "mean", "std", "codes", "soft", *rendering.shared}
+    back.save(tmp_path / "again")
+    assert digest(tmp_path / "again") == digest(tmp_path / "set")
+
+
+def test_a_set_rendered_from_pixels_is_a_set_of_pixels(tmp_path: Path) -> None:
+    made = rendered_set(Pixels())
+    made.save(tmp_path / "set")
+    small_set().save(tmp_path / "plain")
+    assert made.codes is None and made.rendering is None and digest(tmp_path / "set") == digest(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "data" / "distilled").glob("*.safetensors")), ids=lambda path: path.stem)
+def test_stored_sets_keep_their_bytes(tmp_path: Path, path: Path) -> None:
+    made = load(path)
+    made.save(tmp_path / "set")
+    assert (tmp_path / "set").read_bytes() == path.read_bytes()
+    assert made.codes is None and made.rendering is None and made.soft is None
+
+
+def test_the_payload_counts_codes_and_the_decoder_once() -> None:
+    made = rendered_set(Decoded.by(VAE))
+    assert made.payload == 4 * (2 * 5 + sum(value.numel() for value in VAE.decoder.weights.values()))
+    assert small_set().payload == 4 * 2 * 3 * 8 * 8 == 4 * rendered_set(Upsampled()).payload
+    assert f"rendered (decoded) from 5 numbers an image, {made.payload} bytes" in describe(made)
+    assert "soft labels" in describe(small_set(soft=SOFT)) and len(describe(rendered_set(Upsampled(), soft=SOFT)).splitlines()) == 5
+
+
+def test_images_off_by_rounding_are_accepted_and_others_are_not() -> None:
+    made = rendered_set(Decoded.by(VAE))
+    rendered_set(Decoded.by(VAE), images=made.images * (1 + 5e-4))
+    with pytest.raises(DataError, match=r"codes do not give \(off by"):
+        rendered_set(Decoded.by(VAE), images=made.images + 0.01)
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "codes without a rendering": {"rendering": None},
+    "a rendering without codes": {"codes": None},
+    "too few codes": {"codes": torch.zeros(1, 5)},
+    "codes of another length": {"codes": torch.zeros(2, 6)},
+    "double codes": {"codes": torch.zeros(2, 5, dtype=torch.float64)},
+    "codes that are not finite": {"codes": torch.full((2, 5), math.nan)},
+    "codes of other images": {"codes": torch.ones(2, 5)},
+    "a rendering that does not fit the size": {"rendering": Upsampled(3)},
+    "soft labels of other classes": {"soft": torch.full((2, 2), 0.5)},
+    "double soft labels": {"soft": SOFT.double()},
+    "soft labels that do not sum to 1": {"soft": 0.9 * SOFT},
+    "negative soft labels": {"soft": torch.tensor([[1.5, -0.5, 0.0], [1.0, 0.0, 0.0]])},
+    "soft labels that are not finite": {"soft": torch.full((2, 3), math.nan)},
+}
+
+
+@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG.keys())
+def test_parts_that_do_not_belong_together_are_wrong(changes: dict[str, Any]) -> None:
+    whole = vars(rendered_set(Decoded.by(VAE), soft=SOFT))
+    assert wrong_parts(Parts(**whole)) is None
+    assert wrong_parts(Parts(**{**whole, **changes}))
+    if not {"codes", "rendering"} & set(changes):
+        with pytest.raises(DataError, match=r"a synthetic set .*soft labels"):
+            SyntheticSet(**{**whole, **changes})
+
+
+def rendered_file(**changes: Any) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """As `stored`, for a set of codes with soft labels; a tensor's name may be `decoder.2.bias`."""
+    made = rendered_set(Decoded.by(VAE))
+    assert made.codes is not None and made.rendering is not None
+    tensors, header = stored(images=made.images)
+    tensors |= {"codes": made.codes, "soft": SOFT, **made.rendering.shared}
+    header["rendering"] = {"name": "decoded", "config": made.rendering.config}
+    for name, value in changes.items():
+        (tensors if isinstance(value, torch.Tensor) or name in tensors else header)[name] = value
+    return {name: value for name, value in tensors.items() if value is not None}, {name: value for name, value in header.items() if value is not None}
+
+
+def test_the_untouched_rendered_form_loads(tmp_path: Path) -> None:
+    files.write_tensors(tmp_path / "set", *rendered_file())
+    assert load(tmp_path / "set").rendering is not None
+
+
+_CONFIG = Decoded.by(VAE).config
+RENDERED_DAMAGE: dict[str, dict[str, Any]] = {
+    "codes of other images": {"codes": torch.ones(2, 5)},
+    "codes that are not finite": {"codes": torch.full((2, 5), math.inf)},
+    "half codes": {"codes": torch.zeros(2, 5, dtype=torch.float16)},
+    "codes of another count": {"codes": torch.zeros(3, 5)},
+    "no codes": {"codes": None},
+    "no rendering": {"rendering": None},
+    "a rendering that is a word": {"rendering": "decoded"},
+    "a rendering without settings": {"rendering": {"name": "decoded"}},
+    "a rendering without a name": {"rendering": {"config": _CONFIG}},
+    "an unknown rendering": {"rendering": {"name": "fourier", "config": {}}},
+    "another rendering": {"rendering": {"name": "upsampled", "config": {"factor": 2}}},
+    "a decoder of another width": {"rendering": {"name": "decoded", "config": {**_CONFIG, "width": 4}}},
+    "a decoder for another size": {"rendering": {"name": "decoded", "config": {**_CONFIG, "size": 16}}},
+    "a weight missing": {"decoder.0.bias": None},
+    "a weight that is not finite": {"decoder.0.bias": torch.full((12,), math.nan)},
+    "a weight of another shape": {"decoder.0.bias": torch.zeros(3)},
+    "a weight too many": {"decoder.99.bias": torch.zeros(3)},
+    "a tensor that nothing reads": {"encoder.0.bias": torch.zeros(3)},
+    "soft labels that are no probabilities": {"soft": 2 * SOFT},
+    "double soft labels": {"soft": SOFT.double()},
+    "soft labels for other images": {"soft": SOFT[:1]},
+}
+
+
+@pytest.mark.parametrize("changes", RENDERED_DAMAGE.values(), ids=RENDERED_DAMAGE.keys())
+def test_wrong_rendered_content_is_one_clear_error(tmp_path: Path, changes: dict[str, Any]) -> None:
+    files.write_tensors(tmp_path / "set.safetensors", *rendered_file(**changes))
+    with pytest.raises(FileError, match=r"set\.safetensors: .*(M|m)ake or fetch it again"):
+        load(tmp_path / "set.safetensors")
+
+
+def test_a_plain_set_may_hold_no_decoder(tmp_path: Path) -> None:
+    tensors, header = stored()
+    files.write_tensors(tmp_path / "set", {**tensors, "decoder.0.bias": torch.zeros(3)}, header)
+    with pytest.raises(FileError, match=r"holds the tensors .*decoder"):
+        load(tmp_path / "set")
