@@ -77,7 +77,10 @@ def grow() -> dict[str, Any]:
                 worker.close()
             found[axis][name] = {key: [point[key] for point in points] for key in ("seconds", "bytes")}
             found[axis][name]["exponents"] = {key: exponent(values, [point[key] for point in points]) for key in ("seconds", "bytes")}
-            print(f"{axis:6s} {name:22s} time ~ {axis}^{found[axis][name]['exponents']['seconds']}, memory ~ {axis}^{found[axis][name]['exponents']['bytes']}", flush=True)
+            print(
+                f"{axis:6s} {name:22s} time ~ {axis}^{found[axis][name]['exponents']['seconds']}, memory ~ {axis}^{found[axis][name]['exponents']['bytes']}",
+                flush=True,
+            )
     return {"base": BASE, "axes": found}
 
 

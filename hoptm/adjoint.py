@@ -10,8 +10,8 @@ s_t(theta, x, y, a) = < g_t(theta, x, y), lambda_{t+1} >:
 With momentum m the velocity v_{t+1} = m v_t + g_t has an adjoint of its own, nu_t = m w_t with w_t = nu_{t+1} - a lambda_{t+1}:
 w_t takes the place of -a lambda_{t+1} above, and dL/da = -< v_{t+1}, lambda_{t+1} >.
 
-The graph of a step may also be kept from the forward sweep, for as many steps as memory allows. This is the gradient of the fully unrolled graph, reordered, and not an approximation of it; `unroll` computes the
-same by plain autograd and the tests compare the two.
+The graph of a step may also be kept from the forward sweep, for as many steps as memory allows. This is the gradient of the
+fully unrolled graph, reordered, and not an approximation of it; `unroll` computes the same by plain autograd and the tests compare the two.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,7 +66,8 @@ def forward(
     if not torch.isfinite(path[-1]).all():
         first = int((~torch.isfinite(path).all(dim=1)).nonzero()[0])
         raise DivergedError(
-            f"the student left the finite numbers at inner step {first} of {plan.steps}. Lower its step size (now {float(rates.max()):.3g}) or the number of steps."
+            f"the student left the finite numbers at inner step {first} of {plan.steps}. "
+            f"Lower its step size (now {float(rates.max()):.3g}) or the number of steps."
         )
     return path
 

@@ -139,7 +139,7 @@ class LatentConfig:
     """`pixels`; `upsampled`: half the resolution; `decoded`: codes through the frozen decoder of a VAE trained on the train split."""
     initial: str = "real"
     """Codes start as encoded real images (`real`), class-wise k-means centroids of codes (`kmeans`) or draws from the prior (`prior`)."""
-    dims: int = 32
+    dims: int = 64
     prior_weight: float = 0.0
     """Weight of the negative log prior of the codes."""
     shape_weight: float = 0.0

@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused():
     theta, images, targets, _ = one_step(net, soft=False)
     still = augment.draw("none", 4, 9, generator(0, "still"))
     for wrong in ((theta[1:], images), (theta, images[:, :1]), (theta, images[..., 1:]), (theta.float(), images), (theta.half(), images.half())):
-        with pytest.raises(ConfigError, match="given to another network|on a CPU"):
+        with pytest.raises(ConfigError, match=r"given to another network|on a CPU"):
             Compiled(net, F.cross_entropy).first(*wrong, targets, still, keep=False)
 
 
