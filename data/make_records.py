@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from hoptm import kernels
 from hoptm.baselines import random_subset
 from hoptm.config import METHODS, Config, configure, generator
 from hoptm.cost import estimate
@@ -56,6 +57,7 @@ def distilled(config: Config, splits: Splits, folder: Path) -> tuple[SyntheticSe
 
 def keep(config: Config, splits: Splits, found: Evaluation, method: str, began: float, extra: dict[str, object]) -> None:
     """Write the record of one arm and say so."""
+    extra = {**extra, "engine": "compiled" if kernels.available() else "autograd"}
     record = Record(
         dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=method, ipc=0 if method == "full" else config.ipc, seed=config.seed,
         config=config.as_dict(), scores=found.as_dict(), seconds=time.perf_counter() - began, peak_bytes=peak_bytes(),

@@ -1,0 +1,95 @@
+"""How good after how many CPU seconds, from nothing: `python benchmarks/time_to_quality.py --dataset pneumoniamnist --ipc 10`.
+
+One clock a run: processor seconds of experts and distillation, one process, one thread, no cache. At a few iterations the clock
+stops, the set is judged (its recipe chosen on validation, fresh networks on test), and the clock goes on. The gain is over random real
+images of the same seed under their own best recipe. One JSON file a run; a run that is there is left alone.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from hoptm import kernels
+from hoptm.baselines import random_subset
+from hoptm.config import Config, configure, generator
+from hoptm.data import Splits, load, single_label, standardisation
+from hoptm.distill import distill
+from hoptm.evaluate import Evaluation, evaluate
+from hoptm.experts import experts
+from hoptm.files import write_text
+from hoptm.networks import network
+from hoptm.outer import Look, State
+from hoptm.records import commit, device_words, versions
+from hoptm.synthetic import SyntheticSet, initialise, provenance
+
+FOLDER = Path(__file__).resolve().parent.parent / "data" / "bench" / "time_to_quality"
+AT = (5, 10, 20, 40, 80, 160)
+SCORES = ("accuracy", "balanced_accuracy", "auc")
+
+
+def judged(made: SyntheticSet, config: Config, splits: Splits) -> Evaluation:
+    """The protocol of the tables."""
+    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    return evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
+
+
+def run(config: Config, splits: Splits) -> dict[str, object]:
+    """Experts and distillation on the clock, judgements off it."""
+    rival = judged(random_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed), config, splits)
+    chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
+    labels, measured, points, away = splits.train.labels[chosen], standardisation(splits.train), [], 0.0
+
+    def look(state: State, seen: Look) -> None:
+        nonlocal away
+        if state.iteration not in AT:
+            return
+        seconds = time.process_time() - began - away
+        stopped = time.process_time()
+        info = provenance(splits, method=config.method, ipc=config.ipc, seed=config.seed)
+        found = judged(SyntheticSet(state.leaf, labels, float(state.lr), measured, info), config, splits)
+        gains = {score: found.mean(score) - rival.mean(score) for score in SCORES}
+        points.append({"iteration": state.iteration, "cpu_seconds": seconds, "gain": gains, "recipe": str(found.recipe)})
+        print(
+            f"{config.dataset} IPC {config.ipc} seed {config.seed}: {seconds:6.1f} CPU s, {state.iteration} iterations, AUC gain {gains['auc']:+.3f}",
+            flush=True,
+        )
+        away += time.process_time() - stopped
+
+    with tempfile.TemporaryDirectory() as empty:
+        began = time.process_time()
+        paths = experts(config, splits, cache=Path(empty), progress=False, processes=1)
+        trained = time.process_time() - began
+        distill(config, splits, paths, progress=False, callbacks=[look])
+    return {"config": config.as_dict(), "expert_cpu_seconds": trained, "points": points, "random": {score: rival.mean(score) for score in SCORES}}
+
+
+def main() -> None:
+    """Every seed that has no file yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--ipc", type=int, required=True)
+    parser.add_argument("--method", default="endpoint")
+    parser.add_argument("--profile", default="tuned")
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(5)))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    splits = single_label(load(given.dataset))
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for seed in given.seeds:
+        path = FOLDER / f"{splits.info.name}-{given.profile}-{given.method}-ipc{given.ipc}-seed{seed}.json"
+        if path.exists():
+            continue
+        config = configure(given.dataset, method=given.method, ipc=given.ipc, seed=seed, profile=given.profile)
+        config = config.changed(match={"iterations": max(AT), "validate_every": max(AT)})
+        engine = "compiled" if kernels.available() else "autograd"
+        about = {"commit": commit(), "device": device_words(), "versions": versions(), "engine": engine, "seed": seed, "ipc": given.ipc}
+        found = run(config, splits)
+        write_text(path, json.dumps({**about, "dataset": splits.info.name, "method": given.method, **found}, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
