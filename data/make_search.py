@@ -33,7 +33,7 @@ def main() -> None:
         found = search(chosen.dataset, method, chosen.ipc, splits, journal, trials=chosen.trials)
         print(json.dumps(found), flush=True)
         table = json.loads(TABLE.read_text(encoding="utf-8"))
-        table.setdefault(chosen.dataset, {})[method] = found["changes"]
+        table.setdefault(chosen.dataset, {"common": {}})[method] = found["changes"]
         TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
 
 

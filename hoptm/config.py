@@ -313,14 +313,13 @@ def _table() -> dict[str, Any]:
 def _searched(dataset: str, method: str) -> dict[str, Any]:
     """What the search chose: for a data set that was not searched, what it chose for the first one.
 
-    The single-part methods take the settings of the end point, and add their part; latent takes those of the extended one's pixels.
+    `common` holds for every method, the experts first of all. Methods that were not searched take the settings of the end point, and add their part.
     """
     table = _table()
     chosen = table.get(dataset) or table[next(iter(table))]
-    own = chosen.get(method)
-    if own is not None:
-        return _tupled(own)
-    return _tupled(chosen["endpoint"])
+    own = chosen.get(method, chosen.get("endpoint", {}))
+    parts = {*chosen["common"], *own}
+    return _tupled({name: {**chosen["common"].get(name, {}), **own.get(name, {})} for name in parts})
 
 
 def _tupled(parts: dict[str, Any]) -> dict[str, Any]:
