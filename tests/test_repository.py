@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
-    "__main__", "cli", "verify", "cost", "film_plots", "path_plots", "plots", "results", "distill", "outer", "baselines", "evaluate", "intervals",
+    "__main__", "cli", "verify", "cost", "film_plots", "path_plots", "plots", "results", "distill", "outer", "card_page",
+    "card", "exports", "fidelity", "fairness", "baselines", "matching_baselines", "embeddings", "evaluate", "intervals",
     "scores", "synthetic", "experts", "trajectories", "records", "adjoint", "unroll", "inner", "path_losses", "shape", "progressive", "augment",
     "networks", "layers", "parameters", "data", "sources", "readers", "catalogue", "phantom", "config", "workers", "files", "errors",
 ]  # fmt: skip
