@@ -100,7 +100,7 @@ def distill(dataset: str, ipc: int, method: str, profile: str, seed: int, out: P
 def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | None, size: int | None, as_json: bool) -> None:
     """Train fresh networks on a synthetic set and on as many random real images; the recipe of each is chosen on validation."""
     made = load_set(file)
-    config = _config_of(made, file)
+    config = _config_of(made, file, profile)
     if profile is not None:
         other = configure(config.dataset, method=config.method, ipc=config.ipc, seed=config.seed, profile=profile)
         config = config.changed(evaluation=dataclasses.asdict(other.evaluation))
@@ -191,10 +191,14 @@ def _table(arms: dict[str, Evaluation], config: Config) -> str:
     return "\n".join(lines)
 
 
-def _config_of(made: SyntheticSet, file: Path) -> Config:
-    if not made.info.get("config"):
-        raise FileError(f"{file}: it holds no settings, so it was not made by hoptm distill.")
-    return from_dict(made.info["config"])
+def _config_of(made: SyntheticSet, file: Path, profile: str | None) -> Config:
+    """The settings in the file; a set that `hoptm distill` did not make (a baseline) has none of its evaluation, and takes a profile's."""
+    if "match" in made.info["config"]:
+        return from_dict(made.info["config"])
+    if profile is None:
+        raise FileError(f"{file}: it holds no settings, so it was not made by hoptm distill. Name a --profile to judge it by.")
+    name, seed = made.info["source"].get("name", "unknown"), made.info["seed"] or 0
+    return configure(name, method="endpoint", ipc=made.info["ipc"], seed=seed, profile=profile)
 
 
 def _check_fit(made: SyntheticSet, splits: Splits, file: Path) -> None:

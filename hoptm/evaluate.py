@@ -81,6 +81,7 @@ def train_on(network: Network, train: Train, recipe: Recipe, settings: Evaluatio
     Takes the train split alone, so what is built on it (embeddings, a judge of synthetic images) can have seen neither
     validation nor test. Raises DataError for a multi-label set, DivergedError as `train_network` does.
     """
+    _check_split(train, Train)
     if train.labels.ndim != 1:
         raise DataError("the train split is multi-label, and this needs one class an image. Choose another data set.")
     return _train(network, _rendering(train, standardisation(train)), len(train.labels), recipe, settings, generator)
@@ -285,4 +286,5 @@ def _judge(arm: _Arm, validation: Split, test: Split, settings: EvaluationConfig
 
 def _check_split(split: Split, kind: type[Split]) -> None:
     if not isinstance(split, kind):
-        raise TypeError(f"a {kind.__name__} split is read here, not a {type(split).__name__}: recipes are chosen on validation, scores are taken on test.")
+        words = "networks learn from train, recipes are chosen on validation, scores are taken on test"
+        raise TypeError(f"a {kind.__name__} split is read here, not a {type(split).__name__}: {words}.")

@@ -81,7 +81,7 @@ class GradientMatching:
 
 DM_FAST = DistributionMatching(network=_SMALL, iterations=300, batch=128, lr_images=10.0)
 """For two cores: a narrow network and larger steps on fewer iterations."""
-DSA_FAST = GradientMatching(network=_SMALL, iterations=10, network_steps=10, batch=128, lr_images=1.0)
+DSA_FAST = GradientMatching(network=_SMALL, iterations=10, network_steps=10, batch=64, lr_images=1.0)
 DC_FAST = dataclasses.replace(DSA_FAST, augmentation="none")
 
 Step: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
