@@ -91,7 +91,7 @@ Step: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tens
 def distribution_matching(
     splits: Splits, ipc: int, config: DistributionMatching, seed: int, *, start: SyntheticSet | None = None, progress: bool = False
 ) -> SyntheticSet:
-    """`ipc` images a class whose mean features follow those of real images in random networks (Zhao and Bilen, WACV 2023, equation 6).
+    """`ipc` images a class whose mean features follow those of real images in random networks (Zhao and Bilen, WACV 2023, algorithm 1).
 
     Each iteration draws a fresh network psi and, for each class, a real batch and one change of the augmentation, the
     same for real and synthetic images: the loss is the sum over classes of |mean psi(A(real)) - mean psi(A(synthetic))|^2.
@@ -107,7 +107,7 @@ def gradient_matching(
     splits: Splits, ipc: int, config: GradientMatching, seed: int, *, start: SyntheticSet | None = None, progress: bool = False
 ) -> SyntheticSet:
     """`ipc` images a class on which a network's gradients follow those on real images (DC: Zhao et al., ICLR 2021, algorithm 1;
-    with siamese augmentation DSA: Zhao and Bilen, ICML 2021, equation 5).
+    with siamese augmentation DSA: Zhao and Bilen, ICML 2021).
 
     Each iteration trains a fresh network on the synthetic images; `rounds` times on the way the images take a step that
     lowers `gradient_distance`, class by class. Method `dc` without augmentation, else `dsa`. Images start as those of
@@ -159,7 +159,7 @@ def gradient_step(net: Network, train: Train, measured: Standardisation, labels:
 
 
 def gradient_distance(net: Network, wanted: Float[Tensor, "p"], given: Float[Tensor, "p"]) -> Float[Tensor, ""]:
-    """Sum over layers and their output nodes of 1 - cosine of the two gradients at that node (Zhao et al., 2021, equation 10).
+    """Sum over layers and their output nodes of 1 - cosine of the two gradients at that node (Zhao et al., ICLR 2021).
 
     A convolution's node is an output channel, a linear map's an output unit. Parameters of one axis (biases, norms)
     take no part. A node whose gradient is zero on either side counts 1.
