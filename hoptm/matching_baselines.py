@@ -195,7 +195,8 @@ def _run(
         images, velocity = step(images, velocity, generator(seed, method, index))
         if not torch.isfinite(images).all():
             raise DivergedError(f"{method} left the finite numbers at iteration {index + 1}. Take a smaller lr_images than {config.lr_images:g}.")
-    info = provenance(splits, method=method, ipc=ipc, seed=seed, config=dataclasses.asdict(config))
+    begun = "real training images" if start is None else start.info["method"]
+    info = provenance(splits, method=method, ipc=ipc, seed=seed, config={**dataclasses.asdict(config), "start": begun})
     return SyntheticSet(images.cpu(), labels, 0.01, measured, info)
 
 

@@ -216,6 +216,7 @@ def test_a_start_can_be_given() -> None:
     noise = replace(noise, images=torch.randn(4, 1, 8, 8, generator=generator(1)))
     made = distribution_matching(splits, 2, replace(DM, lr_images=1e-9), 0, start=noise)
     torch.testing.assert_close(made.images, noise.images, rtol=0, atol=1e-6)
+    assert made.info["config"]["start"] == "random" and distribution_matching(splits, 2, DM, 0).info["config"]["start"] == "real training images"
     with pytest.raises(DataError, match="does not fit"):
         distribution_matching(splits, 2, DM, 0, start=replace(noise, images=torch.zeros(4, 1, 9, 9)))
 
