@@ -1,8 +1,8 @@
 """The commands, for people who do not open notebooks.
 
-`hoptm distill` makes a synthetic set, `hoptm evaluate` judges one beside random real images, `hoptm verify` replays
-frozen numbers of the published method. With `--json` the standard output holds one JSON object and nothing else;
-progress and estimates go to standard error.
+`hoptm distill` makes a synthetic set, `hoptm evaluate` judges one beside random real images, `hoptm card` shows what a
+file says of itself, `hoptm export` writes it for other programs, `hoptm verify` replays frozen numbers of the published
+method. With `--json` the standard output holds one JSON object and nothing else; progress and estimates go to standard error.
 """
 
 import dataclasses
@@ -17,6 +17,8 @@ import torch
 
 from hoptm import verify as golden
 from hoptm.baselines import random_subset
+from hoptm.card import card as card_of
+from hoptm.card_page import page
 from hoptm.config import METHODS, PROFILES, Config, configure, from_dict, generator
 from hoptm.cost import estimate
 from hoptm.data import Splits, load, single_label
@@ -25,12 +27,15 @@ from hoptm.errors import ConfigError, FileError, HoptmError
 from hoptm.evaluate import Evaluation
 from hoptm.evaluate import evaluate as judge
 from hoptm.experts import experts
+from hoptm.exports import to_folder, to_npz
+from hoptm.files import write_text
 from hoptm.networks import network
 from hoptm.records import commit, device_words, peak_bytes, versions
 from hoptm.synthetic import SyntheticSet
 from hoptm.synthetic import load as load_set
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+_EXPORTS = {"folder": to_folder, "npz": to_npz}
 _SIZE = click.option("--size", type=click.IntRange(8, 1024), default=None, help="Image size in pixels (a folder is resized; MedMNIST has 28, 64, 128, 224).")
 
 
@@ -95,7 +100,7 @@ def distill(dataset: str, ipc: int, method: str, profile: str, seed: int, out: P
 def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | None, size: int | None, as_json: bool) -> None:
     """Train fresh networks on a synthetic set and on as many random real images; the recipe of each is chosen on validation."""
     made = load_set(file)
-    config = _config_of(made, file)
+    config = _config_of(made, file, profile)
     if profile is not None:
         other = configure(config.dataset, method=config.method, ipc=config.ipc, seed=config.seed, profile=profile)
         config = config.changed(evaluation=dataclasses.asdict(other.evaluation))
@@ -131,6 +136,32 @@ def verify(files: tuple[Path, ...], as_json: bool) -> None:
         sys.exit(1)
 
 
+@cli.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--html", "html", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Also write the card as one HTML page, images inside.")
+@_JSON
+def card(file: Path, html: Path | None, as_json: bool) -> None:
+    """Show a set's card: source and licence, how it was made, scores, privacy audit, warnings. Runs nothing of the file."""
+    made = load_set(file)
+    found = card_of(made)
+    if html is not None:
+        write_text(html, page(made))
+        _say(f"wrote {html}")
+    _answer(as_json, {"file": str(file), **dataclasses.asdict(found)}, found.text)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--to", "form", type=click.Choice(tuple(_EXPORTS)), required=True, help="folder: PNG files by class. npz: MedMNIST's layout, train only.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder or the .npz file to write.")
+@_JSON
+def export(file: Path, form: str, out: Path, as_json: bool) -> None:
+    """Write a set's images for other programs, as bytes 0 .. 255: values outside are clipped."""
+    made = load_set(file)
+    written = _EXPORTS[form](made, out)
+    _answer(as_json, {"file": str(file), "out": str(written), "images": len(made.labels)}, f"wrote {written}: {len(made.labels)} images")
+
+
 def main() -> None:
     """Entry point: errors a user can mend end in one line and status 2, Ctrl-C in 130."""
     torch.set_num_threads(1)
@@ -160,10 +191,14 @@ def _table(arms: dict[str, Evaluation], config: Config) -> str:
     return "\n".join(lines)
 
 
-def _config_of(made: SyntheticSet, file: Path) -> Config:
-    if not made.info.get("config"):
-        raise FileError(f"{file}: it holds no settings, so it was not made by hoptm distill.")
-    return from_dict(made.info["config"])
+def _config_of(made: SyntheticSet, file: Path, profile: str | None) -> Config:
+    """The settings in the file; a set that `hoptm distill` did not make (a baseline) has none of its evaluation, and takes a profile's."""
+    if "match" in made.info["config"]:
+        return from_dict(made.info["config"])
+    if profile is None:
+        raise FileError(f"{file}: it holds no settings, so it was not made by hoptm distill. Name a --profile to judge it by.")
+    name, seed = made.info["source"].get("name", "unknown"), made.info["seed"] or 0
+    return configure(name, method="endpoint", ipc=made.info["ipc"], seed=seed, profile=profile)
 
 
 def _check_fit(made: SyntheticSet, splits: Splits, file: Path) -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from hoptm import augment
 from hoptm.config import EvaluationConfig, generator
-from hoptm.data import Split, Splits, Standardisation, Test, Validation, single_label, standardisation
+from hoptm.data import Split, Splits, Standardisation, Test, Train, Validation, single_label, standardisation
 from hoptm.errors import ConfigError, DataError, DivergedError
 from hoptm.kernels import fastest
 from hoptm.networks import Network
@@ -76,6 +76,23 @@ def train_network(
     return _train(network, lambda chosen: (images[chosen], labels[chosen]), len(labels), recipe, settings, generator)
 
 
+def train_on(network: Network, train: Train, recipe: Recipe, settings: EvaluationConfig, generator: torch.Generator) -> Float[Tensor, "p"]:
+    """As `train_network`, on all real training images, standardised a batch at a time.
+
+    Takes the train split alone, so what is built on it (embeddings, a judge of synthetic images) can have seen neither
+    validation nor test. Raises DataError for a multi-label set, DivergedError as `train_network` does.
+    """
+    _check_split(train, Train)
+    if train.labels.ndim != 1:
+        raise DataError("the train split is multi-label, and this needs one class an image. Choose another data set.")
+    return _train(network, _rendering(train, standardisation(train)), len(train.labels), recipe, settings, generator)
+
+
+def _rendering(train: Train, measured: Standardisation) -> Render:
+    where = best_device()
+    return lambda chosen: (measured.apply(train.images[chosen]).to(where), train.labels[chosen].to(where))
+
+
 def _train(network: Network, render: Render, count: int, recipe: Recipe, settings: EvaluationConfig, chance: torch.Generator) -> Tensor:
     theta = network.initial(chance).to(render(torch.zeros(1, dtype=torch.int64))[0]).requires_grad_()
     optimiser, engine = _optimiser(theta, recipe, settings), fastest(network, F.cross_entropy, theta.device, theta.dtype)
@@ -124,7 +141,7 @@ class Evaluation:
     scores: tuple[Scores, ...]
 
     def mean(self, name: str) -> float:
-        """Mean over the networks of `accuracy`, `balanced_accuracy` or `auc`."""
+        """Mean over the networks of `accuracy`, `balanced_accuracy`, `auc`, `worst_recall` or `ece`."""
         return sum(float(getattr(scores, name)) for scores in self.scores) / len(self.scores)
 
     def as_dict(self) -> dict[str, Any]:
@@ -196,14 +213,8 @@ def full_data(
     steps = (recipe.steps if recipe else steps) or max(settings.steps, 5 * math.ceil(len(train.labels) / settings.batch))
     if steps < settings.steps:
         raise ConfigError(f"full data would get {steps} steps, fewer than the {settings.steps} of a small set. Ask for at least as many.")
-    measured, where = standardisation(train), best_device()
-    arm = _Arm(
-        network,
-        lambda chosen: (measured.apply(train.images[chosen]).to(where), train.labels[chosen].to(where)),
-        len(train.labels),
-        measured,
-        splits.info.augmentations,
-    )
+    measured = standardisation(train)
+    arm = _Arm(network, _rendering(train, measured), len(train.labels), measured, splits.info.augmentations)
     return _judge(arm, splits.val, splits.test, dataclasses.replace(settings, steps=steps), seed, recipe, progress)
 
 
@@ -276,4 +287,5 @@ def _judge(arm: _Arm, validation: Split, test: Split, settings: EvaluationConfig
 
 def _check_split(split: Split, kind: type[Split]) -> None:
     if not isinstance(split, kind):
-        raise TypeError(f"a {kind.__name__} split is read here, not a {type(split).__name__}: recipes are chosen on validation, scores are taken on test.")
+        words = "networks learn from train, recipes are chosen on validation, scores are taken on test"
+        raise TypeError(f"a {kind.__name__} split is read here, not a {type(split).__name__}: {words}.")

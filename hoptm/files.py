@@ -21,6 +21,8 @@ from torch import Tensor
 
 from hoptm.errors import FileError
 
+_DEEPEST = 50
+"""Levels of a description; a stranger's file may nest so deep that Python's own reader and writer give up."""
 _HEADER = "hoptm"
 """One key, because safetensors writes several in an order of its own and the same content must give the same bytes."""
 
@@ -119,8 +121,15 @@ def _header_of(path: Path, file: Any) -> tuple[dict[str, Any], str]:
     try:
         header = json.loads((file.metadata() or {})[_HEADER])
         info, digest = header["info"], header["sha256"]
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FileError(f"{path}: no description in the header. It was not written by hoptm.") from error
-    if not isinstance(info, dict) or not isinstance(digest, str):
+    if not isinstance(info, dict) or not isinstance(digest, str) or _too_deep(info):
         raise FileError(f"{path}: the description in the header is of another form. It was not written by hoptm.")
     return info, digest
+
+
+def _too_deep(info: dict[str, Any]) -> bool:
+    level: list[Any] = [info]
+    for _ in range(_DEEPEST):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]
+    return bool(level)

@@ -4,8 +4,9 @@ Nothing here trains. A score of an arm at one seed is the mean over its fresh ne
 Student's t, and a gain is paired seed by seed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hoptm.errors import DataError
 from hoptm.intervals import Interval, interval, paired_interval
@@ -25,6 +26,13 @@ NAMES = {
     "outcome": "outcome alone",
     "extended": "extended",
     "latent": "latent codes",
+    "dm": "distribution matching",
+    "dsa": "gradient matching, augmented",
+    "dc": "gradient matching",
+    "herding": "herding",
+    "kcentre": "k-centre",
+    "kmeans": "k-means, nearest real image",
+    "natural": "random, natural class mix",
     "start": "the real images it started from",
     "random": "fresh random real images",
     "full": "all real images",
@@ -50,8 +58,23 @@ def select(records: Sequence[Record], *, dataset: str, method: str, ipc: int, pr
 
 
 def by_seed(records: Sequence[Record], score: str) -> dict[int, float]:
-    """The mean of a score over each record's fresh networks, by seed."""
-    return {record.seed: sum(one[score] for one in record.scores["scores"]) / len(record.scores["scores"]) for record in records}
+    """The mean of a score over each record's fresh networks, by seed.
+
+    Records made before the worst recall was stored hold every class's recall, so it is taken from there. Raises
+    DataError for a score that a record does not hold (older ones have no `ece`).
+    """
+    found = {record.seed: [_score_of(one, score) for one in record.scores["scores"]] for record in records}
+    missing = [seed for seed, values in found.items() if None in values]
+    if missing:
+        raise DataError(f"the records of seed {missing[0]} hold no {score}: they were made before it was measured. Make them again, or take another score.")
+    return {seed: sum(value for value in values if value is not None) / len(values) for seed, values in found.items()}
+
+
+def _score_of(one: Mapping[str, Any], score: str) -> float | None:
+    if score == "worst_recall" and one.get(score) is None:
+        return min((float(value) for value in one["recall"] if value is not None), default=None)
+    value = one.get(score)
+    return None if value is None else float(value)
 
 
 def arm(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> Interval:

@@ -1,6 +1,6 @@
-"""Scores of one network on one split: class probabilities, then accuracy, balanced accuracy, AUC and recall.
+"""Scores of one network on one split: class probabilities, then accuracy, balanced accuracy, AUC, recall and calibration.
 
-The metrics are scikit-learn's. A class that the split does not hold takes no part, and is said to be absent.
+The metrics are scikit-learn's where it has them; calibration is written out here. A class that the split does not hold takes no part, and is said to be absent.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from hoptm.networks import Network
 
 _CHUNK = 512
 """Images a forward pass of `predict`."""
+BINS = 15
+"""Bins of the calibration error, as in Guo et al. (2017)."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class Scores:
     """Area under the ROC curve: of class 1 when there are two, else the mean over the split's classes of one against the rest."""
     recall: tuple[float | None, ...]
     """One a class; None for a class that the split does not hold."""
+    worst_recall: float | None = None
+    """The lowest recall of the classes that the split holds. None in what was stored before it was measured."""
+    ece: float | None = None
+    """Expected calibration error, see `calibration_error`: 0 is calibrated. None in what was stored before it was measured."""
 
 
 def predict(network: Network, theta: Float[Tensor, "p"], standardisation: Standardisation, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
@@ -67,4 +73,24 @@ def score(probabilities: Float[Tensor, "n k"], labels: Int64[Tensor, "n"]) -> Sc
         balanced_accuracy=sum(recall.values()) / len(recall),
         auc=sum(areas) / len(areas),
         recall=tuple(recall.get(label) for label in range(classes)),
+        worst_recall=min(recall.values()),
+        ece=calibration_error(probabilities, labels),
     )
+
+
+def calibration_error(probabilities: Float[Tensor, "n k"], labels: Int64[Tensor, "n"], bins: int = BINS) -> float:
+    """Expected calibration error, 0 .. 1 (Naeini et al., 2015; Guo et al., 2017, equation 3).
+
+    The confidence of an image is its largest class probability. Images fall into `bins` bins of equal width, bin m
+    being ((m - 1) / bins, m / bins]; the error is the sum over bins of |B_m| / n * |accuracy(B_m) - mean confidence(B_m)|.
+    Empty bins count nothing. With few images it is biased upwards, so compare it at one n only.
+
+    Raises DataError for no images, fewer than one bin, or probabilities outside 0 .. 1.
+    """
+    if len(labels) < 1 or bins < 1 or not bool(((probabilities >= 0) & (probabilities <= 1)).all()):
+        raise DataError(f"calibration needs probabilities in 0 .. 1, one image and one bin or more; there are {len(labels)} images and {bins} bins.")
+    confidence, guess = probabilities.double().max(dim=1)
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1]
+    place = torch.bucketize(confidence, edges)  # right ends belong to the bin
+    surplus = torch.zeros(bins, dtype=torch.float64).index_add_(0, place, (guess == labels).double() - confidence)
+    return float(surplus.abs().sum() / len(labels))

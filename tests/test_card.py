@@ -1,0 +1,342 @@
+"""The card of a set: what it says, that a stranger's words stay words, and that damaged files end in one clear error."""
+
+import base64
+import io
+import json
+import random
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_cli import hoptm, refused
+from toy_sets import net, toy
+
+from hoptm import files
+from hoptm.baselines import herding, random_subset
+from hoptm.card import NO_AUDIT, card, clean, described
+from hoptm.card_page import page
+from hoptm.config import EvaluationConfig, generator
+from hoptm.embeddings import PIXELS
+from hoptm.errors import DataError, FileError
+from hoptm.evaluate import Recipe, evaluate
+from hoptm.intervals import interval
+from hoptm.results import stored
+from hoptm.synthetic import SyntheticSet, load
+
+LOOKS = [{"iteration": 10 * at, "accuracy": 0.5 + 0.1 * at, "auc": 0.9 - 0.05 * at} for at in range(1, 4)]
+
+
+def made(**info: Any) -> SyntheticSet:
+    splits = toy()
+    first = random_subset(splits, 3, generator(0), seed=0)
+    return replace(first, info={**first.info, "method": "published", "selection": LOOKS, "config": {"match": {"steps": 20}, "seed": 0}, **info})
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the words between them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+# ---- what it says -----------------------------------------------------------------------------------------------
+
+
+def test_the_card_says_where_a_set_comes_from_and_how_it_was_made() -> None:
+    for words in (card(made()).text, Reader(page(made())).words):
+        for expected in ("published set for Bright halves", "CC0", "made here", "sha256:00", "up 3, down 3", "match.steps", "torch", NO_AUDIT):
+            assert expected in words, expected
+    assert "iteration 10: accuracy 0.600, auc 0.850" in card(made()).text
+
+
+WARNED: list[tuple[dict[str, Any], str, bool]] = [
+    ({}, "Selected on validation: the best of 3 looks", True),
+    ({"selection": []}, "Selected on validation", False),
+    ({"source": {"licence": "CC BY-NC 4.0"}}, "Non-commercial licence: CC BY-NC 4.0", True),
+    ({"source": {"licence": "for non-commercial use"}}, "Non-commercial", True),
+    ({"source": {"licence": "CC BY 4.0"}}, "Non-commercial", False),
+    ({"source": {}}, "licence of the source is not known", True),
+    ({"source": {"licence": "CC BY 4.0"}}, "licence of the source is not known", False),
+    ({"source": {"note": "generated, not tissue"}}, "Of the source: generated, not tissue.", True),
+    ({"method": "herding"}, "The images are real training images", True),
+    ({"method": "published"}, "The images are real training images", False),
+    ({}, "started as real training images", True),
+    ({"method": "random"}, "started as real training images", False),
+    ({}, "needs several", True),
+    ({"class_names": ["up", "down", "none"]}, "1 of 3 classes have no image", True),
+    ({"versions": {"hoptm": "0.0.1", "torch": "1.0"}}, "other versions of hoptm and torch", True),
+    ({}, "other versions", False),
+    ({}, "clipped", False),
+    ({}, "not for clinical use", True),
+]
+
+
+@pytest.mark.parametrize(("changes", "words", "there"), WARNED)
+def test_warnings(changes: dict[str, Any], words: str, there: bool) -> None:
+    assert any(words in warning for warning in card(made(**changes)).warnings) == there
+
+
+def test_pixels_that_cannot_be_shown_are_counted() -> None:
+    whole = made()
+    images = whole.images.clone()
+    images[0, 0, 0, :4] = 100.0
+    assert "1.0% of the pixel values" in " ".join(card(replace(whole, images=images)).warnings)  # 4 of 384
+
+
+def test_scores_have_their_interval_and_few_networks_a_warning() -> None:
+    splits = toy()
+    settings = EvaluationConfig(steps=5, batch=16, networks=2)
+    found = evaluate(net(), made(), splits.val, splits.test, settings, 0, Recipe("sgd", 0.01, "none", 5))
+    full = described(made(), scores={"set": found, "random": found}, privacy={"attack": {"auc": 0.5, "shadows": 16}})
+    shown = dict(card(full).scores)
+    expected = interval([one.accuracy for one in found.scores])
+    assert shown["set accuracy"] == f"{expected.mean:.3f} [{expected.low:.3f}, {expected.high:.3f}] over 2 networks of one seed, wide"
+    assert {"set ece", "set worst recall", "random auc"} <= set(shown) and any("three networks" in words for words in card(full).warnings)
+    assert card(full).privacy == ("attack.auc: 0.5", "attack.shadows: 16", "An attack that fails is no proof of privacy.")
+    assert not any("three networks" in words for words in card(made()).warnings)
+    assert "0.5" in page(full) and NO_AUDIT not in page(full) and "scores" not in made().info
+    with pytest.raises(DataError, match="JSON"):
+        described(made(), privacy={"file": Path("x")})
+
+
+def test_described_survives_the_file(tmp_path: Path) -> None:
+    splits = toy()
+    found = evaluate(net(), made(), splits.val, splits.test, EvaluationConfig(steps=2, networks=2), 0, Recipe("sgd", 0.01, "none", 2))
+    described(made(), scores={"set": found}).save(tmp_path / "set.safetensors")
+    back = load(tmp_path / "set.safetensors")
+    assert back.info["scores"]["set"] == found.as_dict() and len(card(back).scores) == 5
+
+
+def test_stored_sets_have_cards() -> None:
+    found = sorted(stored("distilled").glob("*.safetensors"))
+    assert found
+    for path in found:
+        text = card(load(path)).text
+        assert "CC BY 4.0" in text and "Kermany" in text and NO_AUDIT in text and "Selected on validation" in text
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_holds_the_images_themselves() -> None:
+    whole = made()
+    pictures = Reader(page(whole)).of("img")
+    assert [picture["alt"] for picture in pictures] == ["up: 3 of 3 images", "down: 3 of 3 images"]
+    raw = (whole.standardisation.invert(whole.images) * 255).round().to(torch.uint8).numpy()
+    for label, picture in enumerate(pictures):
+        source = str(picture["src"])
+        assert source.startswith("data:image/png;base64,")
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))))
+        assert shown.shape == (56, 3 * 58 - 2, 3)
+        for place in range(3):
+            one = shown[::7, 58 * place : 58 * place + 56 : 7]  # eight pixels, each seven times as large
+            assert (one == raw[3 * label + place, 0][..., None]).all()
+
+
+def test_the_curve_goes_through_the_looks() -> None:
+    lines = Reader(page(made())).of("polyline")
+    assert len(lines) == 2
+    points = [[float(number) for number in pair.split(",")] for pair in str(lines[0]["points"]).split()]
+    assert [across for across, _ in points] == [50.0, 225.0, 400.0]
+    heights = [180 - 160 * (value - 0.6) / 0.25 for value in (0.6, 0.7, 0.8)]  # all scores lie in .6 .. .85
+    assert [down for _, down in points] == pytest.approx(heights, abs=0.06)
+    assert Reader(page(made(selection=[]))).of("polyline") == []
+
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J\u202e\ud800'
+
+
+def test_a_strangers_words_stay_words() -> None:
+    source = {key: HOSTILE for key in ("name", "title", "licence", "citation", "note", "checksum")}
+    names = {"class_names": [HOSTILE, "down"], "augmentations": [HOSTILE], "method": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+    deep = {"config": {HOSTILE: {HOSTILE: [HOSTILE]}}, "privacy": {HOSTILE: HOSTILE}, "scores": {HOSTILE: {"scores": [{"auc": 0.5}]}}}
+    odd = made(source=source, **names, **deep)
+    shown = Reader(page(odd))
+    assert not {"script", "iframe", "object", "link", "a"} & {tag for tag, _ in shown.tags}
+    for tag, attributes in shown.tags:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        assert all(str(attributes[name]).startswith("data:image/png;base64,") for name in ("src", "href") if name in attributes)
+    assert len(shown.of("img")) == 2 and "alert(1)" in shown.words
+    (policy,) = [meta["content"] for meta in shown.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert str(policy).startswith("default-src 'none'")
+    for text in (card(odd).text, shown.words):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", text)
+        text.encode("utf-8")
+
+
+def test_the_words_are_bounded() -> None:
+    assert clean("a" * 1000) == "a" * 300 + " ..." and clean("a\nb\tc\x07") == "a b c?" and clean({"a": [1]}) == '{"a": [1]}'
+    many = made(class_names=["up", "down", *[f"class {number}" * 1000 for number in range(300)]], config={str(key): "x" * 10_000 for key in range(500)})
+    assert len(card(many).text) < 60_000 and len(page(many)) < 120_000
+
+
+def test_large_sets_are_shown_in_part() -> None:
+    whole = made()
+    wide = replace(whole, images=torch.zeros(40, 1, 300, 300), labels=torch.arange(40) % 2)
+    pictures = Reader(page(wide)).of("img")
+    assert pictures[0]["alt"] == "up: 10 of 20 images"
+    assert Image.open(io.BytesIO(base64.b64decode(str(pictures[0]["src"]).split(",")[1]))).size == (10 * 130 - 2, 128)
+    two = replace(whole, images=torch.zeros(6, 2, 8, 8), standardisation=replace(whole.standardisation, mean=(0.5, 0.5), std=(0.1, 0.1)))
+    assert len(Reader(page(two)).of("img")) == 2
+
+
+# ---- the commands -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_and_writes_a_page(tmp_path: Path) -> None:
+    path, html = tmp_path / "set.safetensors", tmp_path / "card.html"
+    made().save(path)
+    done = hoptm("card", path, "--html", html)
+    assert done.returncode == 0 and done.stdout == card(load(path)).text + "\n"
+    assert html.read_text(encoding="utf-8") == page(load(path))
+    plain = json.loads(hoptm("card", path, "--json").stdout)
+    assert plain["title"] == "published set for Bright halves" and plain["privacy"] == [NO_AUDIT] and len(plain["looks"]) == 3
+    assert refused(hoptm("card", tmp_path / "absent.safetensors"), "absent.safetensors")
+    path.write_bytes(path.read_bytes()[:-9])
+    assert refused(hoptm("card", path, "--html", html), "set.safetensors")
+
+
+def test_a_set_that_was_chosen_has_a_card_too() -> None:
+    text = card(herding(toy(), 2, PIXELS, seed=1)).text
+    assert "herding set for Bright halves" in text and "standardised pixels" in text and "real training images" in text
+
+
+# ---- damaged and hostile files ------------------------------------------------------------------------------------
+
+
+def flipped(content: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(content)
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def cut(content: bytes, chance: random.Random) -> bytes:
+    return content[: chance.randrange(len(content))]
+
+
+def header_flipped(content: bytes, chance: random.Random) -> bytes:
+    """Bits of the header alone, its length among them."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return flipped(content[:end], chance) + content[end:]
+
+
+def header_edited(content: bytes, chance: random.Random) -> bytes:
+    """Words of the header swapped for others of some length; the length is set right, so that only the content is odd."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = content[8:end]
+    places = list(re.finditer(rb'[\w./]+|\[|\]|\{|\}|"|:|,', header))
+    for _ in range(chance.choice((1, 2, 5))):
+        place = chance.choice(places)
+        new = chance.choice(
+            (b"", b"0", b"-1", b"1e999", b"null", b'"', b"{", b"]", b"F64", b"BF16", b"99999999999999999999", b"[" * 50, b"\xff\xfe", b"images")
+        )
+        header = header[: place.start()] + new + header[place.end() :]
+    return len(header).to_bytes(8, "little") + header + content[end:]
+
+
+def resealed(content: bytes, chance: random.Random) -> bytes:
+    """A file with a valid seal whose description was written by somebody else."""
+    odd = (None, 0, -1, 10**400, 1e308, True, "", "x" * 10_000, "\ud800", [], {}, [[[]]], {"": {}}, [1, "a", None], {"iteration": 1, "auc": "high"})
+    info = json.loads(json.dumps(made(scores={"set": {"scores": [{"auc": 0.5}]}}, privacy={"attack": 0.5}).info))
+    for _ in range(chance.choice((1, 1, 3))):
+        part = chance.choice([info, *[value for value in info.values() if isinstance(value, dict | list) and value]])
+        keys = list(part) if isinstance(part, dict) else list(range(len(part)))
+        part[chance.choice(keys)] = chance.choice(odd)
+    return sealed(made(), info)
+
+
+def sealed(whole: SyntheticSet, info: Any) -> bytes:
+    """The bytes of a set with any description at all."""
+    tensors = {"images": whole.images, "labels": whole.labels, "lr": torch.tensor([whole.lr], dtype=torch.float64)}
+    tensors |= {name: torch.tensor(getattr(whole.standardisation, name), dtype=torch.float64) for name in ("mean", "std")}
+    path = FOLDER / "sealed"
+    files.write_tensors(path, tensors, {"kind": "hoptm synthetic set 1", "set": info})
+    return path.read_bytes()
+
+
+FOLDER = Path()
+MUTATIONS = [flipped, cut, header_flipped, header_edited, resealed]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys.modules[__name__], "FOLDER", tmp_path)
+    return tmp_path
+
+
+def mutants(whole: SyntheticSet, folder: Path, count: int) -> list[tuple[str, bytes]]:
+    whole.save(folder / "whole")
+    content, chance = (folder / "whole").read_bytes(), random.Random(20)
+    return [(mutate.__name__, mutate(content, chance)) for _ in range(count // len(MUTATIONS)) for mutate in MUTATIONS]
+
+
+def test_five_hundred_mutated_files(folder: Path) -> None:
+    """Each gives a FileError that names the file, or loads: with the same content where the seal is the old one, and with a card in any case."""
+    whole, path, outcome = made(), folder / "set.safetensors", {mutate.__name__: [0, 0] for mutate in MUTATIONS}
+    for kind, content in mutants(whole, folder, 500):
+        path.write_bytes(content)
+        try:
+            found = load(path)
+        except FileError as error:
+            assert "set.safetensors" in str(error)
+            outcome[kind][0] += 1
+            continue
+        outcome[kind][1] += 1
+        assert card(found).text.encode("utf-8") and page(found).encode("utf-8")
+        assert torch.equal(found.images, whole.images) and torch.equal(found.labels, whole.labels)
+        assert kind == "resealed" or (found.info == whole.info and found.lr == whole.lr)
+    assert sum(map(sum, outcome.values())) == 500 and outcome["cut"] == [100, 0] and min(outcome["resealed"]) > 10
+    assert all(refusals > 90 for kind, (refusals, _) in outcome.items() if kind != "resealed"), outcome
+
+
+@pytest.mark.parametrize("levels", [60, 900, 200_000])
+def test_deep_nesting_is_refused(folder: Path, levels: int) -> None:
+    whole = made()
+    whole.save(folder / "set.safetensors")
+    content = (folder / "set.safetensors").read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    old = b'\\"selection\\": ['
+    assert content.count(old) == 1
+    header = content[8:end].replace(old, old + b"[" * levels + b"]" * levels + b", ")
+    (folder / "set.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+    with pytest.raises(FileError, match=r"set\.safetensors.*not written by hoptm"):
+        load(folder / "set.safetensors")
+
+
+def test_the_interpreter_survives_and_runs_nothing(folder: Path) -> None:
+    """Some of the same files in a process of their own: no traceback, no signal, nothing on disk."""
+    chosen = mutants(made(), folder, 500)[::40]
+    inside = folder / "inside"
+    inside.mkdir()
+    for number, (_, content) in enumerate(chosen):
+        (inside / f"{number}.safetensors").write_bytes(content)
+    script = (
+        "import sys; from pathlib import Path; from hoptm.card import card; from hoptm.errors import FileError; from hoptm.synthetic import load\n"
+        "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
+        "    try: print(len(card(load(path)).text) > 0)\n"
+        "    except FileError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(inside)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == len(chosen) == len(list(inside.iterdir())) and "refused" in done.stdout
