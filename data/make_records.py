@@ -18,8 +18,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from hoptm import kernels
-from hoptm.baselines import random_subset
-from hoptm.config import METHODS, Config, configure, generator
+from hoptm.arms import ARMS, arm
+from hoptm.config import METHODS, Config, configure
 from hoptm.cost import estimate
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill, stored_name
@@ -27,21 +27,12 @@ from hoptm.evaluate import Evaluation, Recipe, evaluate, full_data
 from hoptm.experts import experts
 from hoptm.networks import Network, network
 from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_record
-from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
+from hoptm.synthetic import SyntheticSet
 
 HERE = Path(__file__).resolve().parent
 RECORDS, SETS = HERE / "records", HERE / "distilled"
 KEPT_SEEDS, KEPT_BYTES = 1, 1_000_000
 """Distilled sets of the first seeds are kept beside the records when they are small; the others can be made again from their record."""
-REAL = ("start", "random")
-
-
-def arms(config: Config, splits: Splits) -> dict[str, SyntheticSet]:
-    """The two real arms of a comparison, from the same seed as the distilled one."""
-    started = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
-    described = provenance(splits, method="start", ipc=config.ipc, seed=config.seed)
-    fresh = random_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed)
-    return {"start": from_real(splits, started, described), "random": fresh}
 
 
 def distilled(config: Config, splits: Splits, folder: Path) -> tuple[SyntheticSet, dict[str, object]]:
@@ -99,8 +90,9 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
         if not ours:
             return
         began = time.perf_counter()
-        if method in REAL:
-            made, extra = arms(config, splits)[method], {}
+        if method in ARMS:
+            made, extra = arm(method, config, splits), {"make_seconds": 0.0}
+            extra["make_seconds"] = time.perf_counter() - began
         else:
             made, extra = distilled(config, splits, RECORDS)
             if config.seed < KEPT_SEEDS and made.images.nbytes < KEPT_BYTES:
@@ -113,8 +105,8 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
 def run_seed(chosen: argparse.Namespace, seed: int, splits: Splits, net: Network) -> None:
     """Every arm of one seed that has no record yet."""
     for ipc in chosen.ipcs:
-        for method in [*chosen.methods, *chosen.real]:
-            config = configure(chosen.dataset, method="endpoint" if method in REAL else method, ipc=ipc, seed=seed, profile=chosen.profile)
+        for method in [*chosen.methods, *chosen.arms]:
+            config = configure(chosen.dataset, method="endpoint" if method in ARMS else method, ipc=ipc, seed=seed, profile=chosen.profile)
             run_arm(config, method, splits, net)
 
 
@@ -139,7 +131,7 @@ def main() -> None:
     parser.add_argument("--ipcs", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=["endpoint", "published"])
-    parser.add_argument("--real", nargs="*", choices=REAL, default=list(REAL))
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=["start", "random"], help="what the methods are compared with")
     parser.add_argument("--full-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on too")
     parser.add_argument("--full-steps", type=int, default=600)
     chosen = parser.parse_args()

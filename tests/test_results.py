@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from hoptm import records as module
-from hoptm.config import configure
+from hoptm.config import configure, from_dict
 from hoptm.errors import DataError, FileError
 from hoptm.records import Record, commit, peak_bytes, read_records, versions, write_record
 from hoptm.results import arm, arms_table, by_seed, gain, gains_table, select, stored
@@ -82,8 +82,9 @@ def test_the_stored_records_are_whole():
     records = read_records(stored("records"))
     assert len(records) > 0
     for record in records:
-        config = configure(**{name: record.config[name] for name in ("dataset", "method", "ipc", "seed", "profile")}).as_dict()
-        assert record.config["evaluation"] == config["evaluation"] and record.config["experts"] == config["experts"]
+        config = configure(**{name: record.config[name] for name in ("dataset", "method", "ipc", "seed", "profile")})
+        kept = from_dict(record.config)
+        assert (kept.evaluation, kept.experts, kept.match) == (config.evaluation, config.experts, config.match), record.name
         assert record.dataset["checksum"].partition(":")[0] in ("md5", "sha256")
         assert not record.commit.endswith("+") and "unknown" not in record.commit, record.name
         assert len(record.scores["scores"]) == record.config["evaluation"]["networks"]

@@ -1,0 +1,121 @@
+"""Every arm of a comparison by its name: what a distilled set is compared with, made from the same seed.
+
+Arms of real images, sets matched without expert paths, and the controls of latent codes. Nothing here reads validation or test.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from hoptm import baselines, latent_controls, matching_baselines
+from hoptm.config import Config, generator
+from hoptm.data import Splits
+from hoptm.embeddings import Features, trained_features
+from hoptm.errors import ConfigError
+from hoptm.evaluate import Recipe
+from hoptm.leaf import vae_of
+from hoptm.networks import network
+from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
+
+Make: TypeAlias = Callable[[Config, Splits], SyntheticSet]
+
+
+def started(config: Config, splits: Splits) -> SyntheticSet:
+    """The real images that a distillation of this seed starts from."""
+    chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
+    return from_real(splits, chosen, provenance(splits, method="start", ipc=config.ipc, seed=config.seed))
+
+
+def random(config: Config, splits: Splits) -> SyntheticSet:
+    """As many fresh random real images of each class."""
+    return baselines.random_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed)
+
+
+def natural(config: Config, splits: Splits) -> SyntheticSet:
+    """As many random real images in all, in the classes' natural mix."""
+    return baselines.natural_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed)
+
+
+def herding(config: Config, splits: Splits) -> SyntheticSet:
+    """Herding in the features of a network trained on train."""
+    return baselines.herding(splits, config.ipc, features(config, splits), seed=config.seed)
+
+
+def k_centre(config: Config, splits: Splits) -> SyntheticSet:
+    """k-centre in the same features."""
+    return baselines.k_centre(splits, config.ipc, features(config, splits), seed=config.seed)
+
+
+def k_means(config: Config, splits: Splits) -> SyntheticSet:
+    """The real image nearest to each k-means centre in the same features."""
+    return baselines.k_means(splits, config.ipc, features(config, splits), generator(config.seed, "k-means"), seed=config.seed)
+
+
+def features(config: Config, splits: Splits) -> Features:
+    """The features of one network of this seed, trained on train with AdamW, the modality's augmentation and the evaluation's steps."""
+    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    judged = config.evaluation
+    recipe = Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], splits.info.augmentations[-1], judged.steps)
+    return trained_features(net, splits.train, recipe, judged, generator(config.seed, "features"))
+
+
+def _matched(settings: matching_baselines.DistributionMatching | matching_baselines.GradientMatching, config: Config, splits: Splits) -> SyntheticSet:
+    augmentation = settings.augmentation if settings.augmentation == "none" else splits.info.augmentations[-1]
+    settings = dataclasses.replace(settings, network=config.network, augmentation=augmentation)
+    if isinstance(settings, matching_baselines.DistributionMatching):
+        return matching_baselines.distribution_matching(splits, config.ipc, settings, config.seed, start=started(config, splits))
+    return matching_baselines.gradient_matching(splits, config.ipc, settings, config.seed, start=started(config, splits))
+
+
+def dm(config: Config, splits: Splits) -> SyntheticSet:
+    """Distribution matching, fast settings, with the modality's augmentation."""
+    return _matched(matching_baselines.DM_FAST, config, splits)
+
+
+def dsa(config: Config, splits: Splits) -> SyntheticSet:
+    """Gradient matching with the modality's augmentation, fast settings."""
+    return _matched(matching_baselines.DSA_FAST, config, splits)
+
+
+def dc(config: Config, splits: Splits) -> SyntheticSet:
+    """Gradient matching without augmentation, fast settings."""
+    return _matched(matching_baselines.DC_FAST, config, splits)
+
+
+def decoded_centres(config: Config, splits: Splits) -> SyntheticSet:
+    """Class-wise k-means centres of codes, decoded."""
+    return latent_controls.kmeans_decoded(splits, vae_of(config, splits), config.ipc, config.seed)
+
+
+def reconstruction(config: Config, splits: Splits) -> SyntheticSet:
+    """The real images a distillation starts from, through the VAE."""
+    chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
+    return latent_controls.reconstructions(splits, vae_of(config, splits), chosen, config.ipc, seed=config.seed)
+
+
+def upsampled(config: Config, splits: Splits) -> SyntheticSet:
+    """Random real images kept at half the resolution, as many."""
+    return latent_controls.upsampled_random(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed)
+
+
+ARMS: Mapping[str, Make] = {
+    "start": started,
+    "random": random,
+    "natural": natural,
+    "herding": herding,
+    "kcentre": k_centre,
+    "kmeans": k_means,
+    "dm": dm,
+    "dsa": dsa,
+    "dc": dc,
+    "kmeans-decode": decoded_centres,
+    "reconstruction": reconstruction,
+    "upsampled": upsampled,
+}
+
+
+def arm(name: str, config: Config, splits: Splits) -> SyntheticSet:
+    """The set of an arm at the seed and budget of `config`. Raises ConfigError for an unknown name, else as its maker does."""
+    if name not in ARMS:
+        raise ConfigError(f"no arm {name!r}; there are {', '.join(ARMS)}.")
+    return ARMS[name](config, splits)

@@ -1,0 +1,53 @@
+"""Every arm by its name: the right number of images of each class, from the seed alone, the test split unread."""
+
+import pytest
+import torch
+
+from hoptm.arms import ARMS, arm
+from hoptm.config import configure
+from hoptm.data import load
+from hoptm.errors import ConfigError
+from hoptm.results import NAMES
+
+
+@pytest.fixture(scope="module")
+def splits():
+    found = load("phantom:450")
+
+    class Sealed:
+        def __getattr__(self, name):
+            raise AssertionError(f"an arm read the test split ({name})")
+
+    object.__setattr__(found, "test", Sealed())
+    object.__setattr__(found, "val", Sealed())
+    return found
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tmp_path_factory):
+    from hoptm import matching_baselines as matched
+
+    monkeypatch.setenv("HOPTM_CACHE", str(tmp_path_factory.getbasetemp() / "arms"))
+    for name in ("DM_FAST", "DSA_FAST", "DC_FAST"):
+        short = {"iterations": 1} if name == "DM_FAST" else {"iterations": 1, "rounds": 1, "network_steps": 1}
+        monkeypatch.setattr(matched, name, matched.dataclasses.replace(getattr(matched, name), **short))
+
+
+def _config(**changes):
+    return configure("phantom:450", method="endpoint", ipc=2, seed=3, profile="smoke", latent={"dims": 6, "steps": 20}).changed(**changes)
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_an_arm_is_as_large_as_it_says_and_follows_the_seed(splits, name):
+    made, again, other = arm(name, _config(), splits), arm(name, _config(), splits), arm(name, _config(seed=4), splits)
+    assert torch.equal(made.images, again.images) and torch.equal(made.labels, again.labels)
+    assert not torch.equal(made.images, other.images)
+    counts = torch.bincount(made.labels, minlength=9)
+    assert counts.sum() == 18 and (name == "natural" or counts.unique().tolist() == [2])
+    assert made.info["ipc"] == 2 and made.info["seed"] == 3 and made.info["method"] == name
+    assert name in NAMES
+
+
+def test_an_unknown_arm_is_named(splits):
+    with pytest.raises(ConfigError, match="no arm 'best'"):
+        arm("best", _config(), splits)
