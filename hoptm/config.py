@@ -20,7 +20,22 @@ import torch
 from hoptm.errors import ConfigError
 
 PROFILES = ("smoke", "fast", "tuned", "colab", "paper")
-METHODS = ("endpoint", "published", "shape", "progressive", "positions", "velocity", "curvature", "torsion", "adaptive", "outcome", "extended", "latent")
+METHODS = (
+    "endpoint",
+    "published",
+    "shape",
+    "progressive",
+    "positions",
+    "velocity",
+    "curvature",
+    "torsion",
+    "adaptive",
+    "ftd",
+    "tesla",
+    "outcome",
+    "extended",
+    "latent",
+)
 OPTIMISERS = ("sgd", "adam")
 MASKS = ("sticky", "fresh", "quantile", "layers")
 RENDERINGS = ("pixels", "upsampled", "decoded")
@@ -120,6 +135,8 @@ class MatchConfig:
     """Loss of the student's steps: `prior` weighs each class by its share of train, `balanced_softmax` adds the logarithm of that share to the logits."""
     student_momentum: float = 0.0
     """Momentum of the student's own steps."""
+    gradient: str = "exact"
+    """`truncated`: the control that drops the paths through later weights (TESLA)."""
     keep: int = 0
     """Inner steps whose work is kept for the backward sweep: time for memory; the same result."""
 
@@ -267,6 +284,8 @@ def _method(method: str, config: Config) -> dict[str, Any]:
         "curvature": {"match": {**plain, "waypoints": 5, "orders": (0.0, ORDER_WEIGHT)}, **several},
         "torsion": {"match": {**plain, "waypoints": 5, "orders": (0.0, 0.0, ORDER_WEIGHT)}, **several},
         "adaptive": {"match": {**plain, "end": "adaptive"}},
+        "ftd": {"match": plain, "experts": {"optimiser": "flat"}},
+        "tesla": {"match": {**plain, "gradient": "truncated"}},
         "outcome": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
         "extended": {"match": {**plain, **stable, "end": "adaptive", "waypoints": 5, "orders": (0.1,), "outcome_weight": 0.3}, **several},
         "latent": {"match": plain, "latent": {"rendering": "decoded"}},
@@ -408,6 +427,11 @@ def check(config: Config) -> None:
         (
             match.position_weight + match.between_weight + match.shape_weight + match.outcome_weight + sum(match.orders) > 0,
             "no loss has a weight above 0: there is nothing to match",
+        ),
+        (match.gradient in ("exact", "truncated"), f"match.gradient is {match.gradient!r}; it must be exact or truncated"),
+        (
+            match.gradient == "exact" or not (match.shape_weight or match.between_weight or any(match.orders) or match.student_momentum or match.waypoints > 2),
+            "the truncated gradient knows the end point alone, and a student without momentum",
         ),
         (match.keep >= 0, f"match.keep is {match.keep}; it must be 0 or more"),
         (0 <= match.student_momentum < 1, f"match.student_momentum is {match.student_momentum}; it must lie in 0 .. 1"),

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from hoptm import adjoint, augment, inner, path_losses, progressive
+from hoptm import adjoint, augment, inner, path_losses, progressive, truncated
 from hoptm.config import MatchConfig
 from hoptm.descent import OPTIMISERS, Moments
 from hoptm.errors import DivergedError
@@ -25,6 +25,9 @@ __all__ = ["Look", "Matching", "Problem", "State", "draw_plan", "matching", "out
 
 Render: TypeAlias = Callable[[Tensor], Tensor]
 """From the leaf (n, ...) to standardised images (n, c, h, w), differentiable."""
+
+
+SWEEPS = {"exact": adjoint.backward, "truncated": truncated.backward}
 
 
 def as_it_is(leaf: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -108,7 +111,7 @@ def outer_step(
     terms = {**compare.weighed(None if mask is None else mask.to(path.dtype), progress), **(extra or {})}
     total, at_waypoints = adjoint.waypoint_gradients(path_losses.weighted_sum(list(terms.values())), student, expert, steps)
     rest = (shown, problem.labels, state.lr, plan, problem.inner_loss)
-    for_images, _, for_lr = adjoint.backward(problem.predict, path, at_waypoints, *rest, **engine)
+    for_images, _, for_lr = SWEEPS[match.gradient](problem.predict, path, at_waypoints, *rest, **engine)
     for_leaf = _through(images, leaf, for_images, problem.penalty)
     new_leaf, lr, moments = OPTIMISERS[match.optimiser](state.leaf, state.lr, for_leaf, for_lr, state.moments, match, state.iteration)
     _check_step(state.iteration, new_leaf, lr, match)

@@ -42,6 +42,8 @@ COLOURS = {
     "torsion": "#4f6f2f",
     "adaptive": "#35508f",
     "outcome": "#8f3f6f",
+    "ftd": "#3f7fbf",
+    "tesla": "#7f7f2f",
     "dm": "#6a4f9c",
     "dsa": "#4a6a1f",
     "dc": "#6f6f1f",

@@ -23,6 +23,8 @@ NAMES = {
     "curvature": "end point + curvature",
     "torsion": "end point + torsion",
     "adaptive": "adaptive end",
+    "ftd": "end point, flat experts",
+    "tesla": "end point, truncated gradient",
     "outcome": "outcome alone",
     "extended": "extended",
     "latent": "latent codes",
