@@ -167,7 +167,11 @@ def parts(run: Callable[[], float]) -> dict[str, float]:
     library = native.load(native.cache_folder())
     for name, kind in KINDS.items():
         setattr(library, f"f32_{name}", timed(kind, getattr(library, f"f32_{name}")))
-    torch.bmm, torch.Tensor.baddbmm_, torch.Tensor.copy_ = timed("products", torch.bmm), timed("products", torch.Tensor.baddbmm_), timed("packing", torch.Tensor.copy_)
+    torch.bmm, torch.Tensor.baddbmm_, torch.Tensor.copy_ = (
+        timed("products", torch.bmm),
+        timed("products", torch.Tensor.baddbmm_),
+        timed("packing", torch.Tensor.copy_),
+    )
     augment.apply, kernels._curvature, torch.autograd.grad = (
         timed("augmentation, head", call) for call in (augment.apply, kernels._curvature, torch.autograd.grad)
     )

@@ -182,9 +182,7 @@ class _Block:
 
     def backward1(self, upper: Tensor, upper1: Tensor, y: Tensor | None, flat: Tensor) -> None:
         given = self.y if y is None else y
-        self.call(
-            "backward1", self.shape, given, self.y1, self.rows[0], self.rows[1], self.statistics, upper, upper1, self.y, self.y1, self.rows[2]
-        )
+        self.call("backward1", self.shape, given, self.y1, self.rows[0], self.rows[1], self.statistics, upper, upper1, self.y, self.y1, self.rows[2])
         self.convolution.turn(0, self.y)
         self.convolution.turn(1, self.y1)
         self.convolution.weights1(self.weights[2])
@@ -236,10 +234,10 @@ class Passes:
     def __init__(self, net: Network, count: int, dtype: torch.dtype, library: ctypes.CDLL) -> None:
         lanes = 64 // dtype.itemsize
         channels = -(-net.config.width // lanes) * lanes
-        prefix = "f32" if dtype == torch.float32 else "f64"
+        prefix = "f32_" if dtype == torch.float32 else "f64_"
 
         def call(name: str, *arguments: Any) -> None:
-            getattr(library, f"{prefix}_{name}")(*[value.data_ptr() if isinstance(value, Tensor) else value for value in arguments])
+            getattr(library, prefix + name)(*[value.data_ptr() if isinstance(value, Tensor) else value for value in arguments])
 
         groups = next((module.num_groups for module in net.skeleton.modules() if isinstance(module, nn.GroupNorm)), 0)
         side, start, inputs = net.size, 0, net.channels
@@ -289,9 +287,7 @@ class Passes:
         assert shown1 is not None
         return self.head.logits(shown), self.head.logits1(shown, shown1)
 
-    def backward1(
-        self, upper: Float[Tensor, "n k"], upper1: Float[Tensor, "n k"], kept: Kept | None
-    ) -> tuple[Float[Tensor, "p"], Float[Tensor, "n c h w"]]:
+    def backward1(self, upper: Float[Tensor, "n k"], upper1: Float[Tensor, "n k"], kept: Kept | None) -> tuple[Float[Tensor, "p"], Float[Tensor, "n c h w"]]:
         """The tangents of the gradients of parameters and images."""
         last = self.blocks[-1]
         gradient, gradient1 = self.head.backward1(upper, upper1, last.out, last.out1, self.flat)

@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     "__main__", "cli", "verify", "cost", "film_plots", "path_plots", "plots", "results", "distill", "outer", "baselines", "evaluate", "intervals",
-    "scores", "synthetic", "experts", "trajectories", "records", "adjoint", "unroll", "inner", "path_losses", "shape", "progressive", "augment",
-    "networks", "layers", "parameters", "data", "sources", "readers", "catalogue", "phantom", "config", "workers", "files", "errors",
+    "scores", "synthetic", "experts", "trajectories", "records", "adjoint", "unroll", "kernels", "inner", "path_losses", "shape", "progressive", "augment",
+    "passes", "native", "networks", "layers", "parameters", "data", "sources", "readers", "catalogue", "phantom", "config", "workers", "files", "errors",
 ]  # fmt: skip
 """Imports point from left to right only."""
 MODULES = sorted(path.stem for path in (ROOT / "hoptm").glob("*.py"))
