@@ -214,6 +214,14 @@ def test_a_compiler_that_fails_is_named(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").iterdir())
 
 
+def test_a_compiler_that_knows_no_native_processor_will_do(tmp_path, monkeypatch):
+    picky = tmp_path / "picky"
+    picky.write_text('#!/bin/sh\nfor word in "$@"; do [ "$word" = -march=native ] && exit 1; target=$word; done\necho built > "$target"\n', encoding="utf-8")
+    picky.chmod(0o755)
+    monkeypatch.setenv("CXX", str(picky))
+    assert native.library(tmp_path / "cache").read_text(encoding="utf-8") == "built\n"
+
+
 def test_a_damaged_library_is_built_again(tmp_path):
     good = native.library(native.cache_folder())
     for path in good.parent.glob(f"{good.stem}.*"):
