@@ -22,7 +22,7 @@ class Worker:
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=single)
 
     def run(self, order: str = "run") -> dict[str, Any]:
-        """One gradient: seconds, its norm, and the peak of memory above the inputs so far."""
+        """One gradient: seconds on the clock and of the processor, its norm, and the peak of memory above the inputs so far."""
         assert self._process.stdin is not None and self._process.stdout is not None
         print(order, file=self._process.stdin, flush=True)
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
@@ -192,9 +192,10 @@ def main() -> None:
         if line.strip() == "parts":
             print(json.dumps(parts(run)), flush=True)
             continue
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         norm = run()
-        print(json.dumps({"seconds": time.perf_counter() - began, "norm": norm, "bytes": peak_bytes() - bare}), flush=True)
+        seconds, cpu = time.perf_counter() - began, time.process_time() - used
+        print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "norm": norm, "bytes": peak_bytes() - bare}), flush=True)
 
 
 if __name__ == "__main__":

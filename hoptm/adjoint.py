@@ -10,8 +10,9 @@ s_t(theta, x, y, a) = < g_t(theta, x, y), lambda_{t+1} >:
 With momentum m the velocity v_{t+1} = m v_t + g_t has an adjoint of its own, nu_t = m w_t with w_t = nu_{t+1} - a lambda_{t+1}:
 w_t takes the place of -a lambda_{t+1} above, and dL/da = -< v_{t+1}, lambda_{t+1} >.
 
-The graph of a step may also be kept from the forward sweep, for as many steps as memory allows. This is the gradient of the
-fully unrolled graph, reordered, and not an approximation of it; `unroll` computes the same by plain autograd and the tests compare the two.
+The graph of a step may also be kept from the forward sweep, for as many steps as memory allows. None of this is an
+approximation: it is the gradient of the fully unrolled graph, reordered; `unroll` computes the same by plain autograd and
+the tests compare the two.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,8 +49,7 @@ def forward(
     Raises DivergedError with the first step at which a parameter is not finite, ConfigError for step sizes that do not fit.
     """
     step, images, targets = step or Eager(predict, inner_loss), images.detach(), targets.detach()
-    rates = step_sizes(lr.detach(), plan.steps)
-    _check_momentum(momentum, rates)
+    rates = _rates(lr, plan, momentum)
     path = torch.empty(plan.steps + 1, start.numel(), dtype=start.dtype, device=start.device)
     path[0] = start.detach()
     velocity: Tensor | None = None
@@ -63,12 +63,7 @@ def forward(
         if momentum:
             gradient = velocity = gradient.clone() if velocity is None else momentum * velocity + gradient
         torch.sub(path[number], rates[number] * gradient, out=path[number + 1])
-    if not torch.isfinite(path[-1]).all():
-        first = int((~torch.isfinite(path).all(dim=1)).nonzero()[0])
-        raise DivergedError(
-            f"the student left the finite numbers at inner step {first} of {plan.steps}. "
-            f"Lower its step size (now {float(rates.max()):.3g}) or the number of steps."
-        )
+    _check_finite(path, rates)
     return path
 
 
@@ -90,25 +85,20 @@ def backward(
     """The adjoint sweep: gradients for the images, the targets (None for class indices) and the step size, shaped as `lr`.
 
     `at_waypoints` maps a step t to b_t, the gradient of the path loss with respect to the student there. The sweep
-    starts at the last of them, so an early end costs less. Give what `forward` was given; `kept` is emptied.
+    starts at the last of them, so an early end costs less. Give what `forward` was given; what it reads of `kept` is dropped.
     """
     step, images, targets = step or Eager(predict, inner_loss), images.detach(), targets.detach()
-    rates = step_sizes(lr.detach(), plan.steps)
-    _check_momentum(momentum, rates)
+    rates = _rates(lr, plan, momentum)
     for_images, for_rates = torch.zeros_like(images), torch.zeros_like(lr.detach()).expand(plan.steps).clone()
     for_targets = torch.zeros_like(targets) if targets.is_floating_point() else None
-    last = max(at_waypoints)
-    adjoint = at_waypoints[last].detach().clone()
-    along = adjoint  # with momentum: lambda_{t+1} - nu_{t+1} / a_t, where nu is the adjoint of the velocity
-    behind: Tensor | None = None
-    for number in reversed(range(last)):
+    adjoint = at_waypoints[max(at_waypoints)].detach().clone()
+    behind: Tensor | None = None  # nu, the adjoint of the velocity
+    for number in reversed(range(max(at_waypoints))):
         batch, rate = plan.batches[number], float(rates[number])
-        if momentum:
-            along = adjoint if behind is None else torch.add(adjoint, behind, alpha=-1 / rate)
-            behind = -momentum * rate * along
+        along = adjoint if behind is None else torch.add(adjoint, behind, alpha=-1 / rate)  # w = -a along
+        behind = -momentum * rate * along if momentum else None
         memory = None if kept is None else kept.steps.pop(number, None)
-        direction = along if scale is None else scale * along
-        found = step.second(path[number], images[batch], targets[batch], plan.draws[number], direction, memory)
+        found = step.second(path[number], images[batch], targets[batch], plan.draws[number], along if scale is None else scale * along, memory)
         for_rates[number] = (path[number + 1] - path[number]) @ adjoint / rate if momentum else -found.product
         for_images.index_add_(0, batch, found.images, alpha=-rate)
         if for_targets is not None and found.targets is not None:
@@ -127,11 +117,20 @@ def _summed(values: Tensor) -> Tensor:
     return total
 
 
-def _check_momentum(momentum: float, rates: Tensor) -> None:
+def _check_finite(path: Tensor, rates: Tensor) -> None:
+    if not torch.isfinite(path[-1]).all():
+        first = int((~torch.isfinite(path).all(dim=1)).nonzero()[0])
+        words = f"Lower its step size (now {float(rates.max()):.3g}) or the number of steps."
+        raise DivergedError(f"the student left the finite numbers at inner step {first} of {len(rates)}. {words}")
+
+
+def _rates(lr: Tensor, plan: Plan, momentum: float) -> Tensor:
+    rates = step_sizes(lr.detach(), plan.steps)
     if not 0 <= momentum < 1:
         raise ConfigError(f"the student's momentum is {momentum}; it must lie in 0 .. 1.")
     if momentum and not rates.all():
         raise ConfigError("a student with momentum needs step sizes other than 0.")
+    return rates
 
 
 def steps_within(budget: int | float, step: Step, start: Float[Tensor, "p"], images: Float[Tensor, "n c h w"], targets: Tensor, plan: Plan) -> int:

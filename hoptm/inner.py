@@ -67,7 +67,7 @@ class Step(Protocol):
     """The work of one inner step, once and twice differentiated. What is returned may be overwritten by the next call."""
 
     def first(self, theta: Tensor, images: Tensor, targets: Tensor, drawn: augment.Draw, *, keep: bool) -> tuple[Tensor, Any]:
-        """G (P,), the gradient of the inner loss; with `keep` also what spares `second` work, else None."""
+        """The gradient g (P,) of the inner loss; with `keep` also what spares `second` work, else None."""
         ...
 
     def second(self, theta: Tensor, images: Tensor, targets: Tensor, drawn: augment.Draw, along: Tensor, kept: Any) -> Second:

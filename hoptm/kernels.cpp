@@ -184,10 +184,14 @@ template <bool TANGENT, class T> void statistics(const Shape& s, const T* y, con
     const long C = s.channels, area = s.side * s.side, step = Lanes<T>::count;
     std::vector<T> sum(C), sum1(C), square(C), cross(C);
     T *shift = stats + SHIFT * C, *shift1 = stats + SHIFT1 * C;
-    for (long i = 0; i < area; i++)
-        for (long c = 0; c < C; c += step) {
-            vec(&sum[c]) += vec(y + i * C + c);
-            if (TANGENT) vec(&sum1[c]) += vec(y1 + i * C + c);
+    for (long c = 0; c < C; c += step)
+        for (long row = 0; row < s.side; row++) {  // row by row: one running sum over a large map would lose digits
+            Vec<T> part = {}, part1 = {};
+            for (long i = row * s.side; i < (row + 1) * s.side; i++) {
+                part += vec(y + i * C + c);
+                if (TANGENT) part1 += vec(y1 + i * C + c);
+            }
+            vec(&sum[c]) += part, vec(&sum1[c]) += part1;
         }
     for (long c = 0; c < STATISTICS * C; c++) stats[c] = c / C == RATE;  // the filling must not divide by 0
     const long groups = s.groups ? s.groups : s.real, each = s.real / groups;
@@ -205,13 +209,16 @@ template <bool TANGENT, class T> void statistics(const Shape& s, const T* y, con
             if (TANGENT) stats[SUM1 * C + c] = sum1[c] + area * shift1[c];
         }
     }
-    if (s.groups)
-        for (long i = 0; i < area; i++)
-            for (long c = 0; c < C; c += step) {
+    for (long c = 0; c < C && s.groups; c += step)
+        for (long row = 0; row < s.side; row++) {
+            Vec<T> part = {}, part1 = {};
+            for (long i = row * s.side; i < (row + 1) * s.side; i++) {
                 const Vec<T> d = vec(y + i * C + c) + vec(shift + c);
-                vec(&square[c]) += d * d;
-                if (TANGENT) vec(&cross[c]) += d * (vec(y1 + i * C + c) + vec(shift1 + c));
+                part += d * d;
+                if (TANGENT) part1 += d * (vec(y1 + i * C + c) + vec(shift1 + c));
             }
+            vec(&square[c]) += part, vec(&cross[c]) += part1;
+        }
     for (long g = 0; g < groups; g++) {
         T variance = 0, along = 0;
         for (long c = g * each; c < (g + 1) * each; c++) variance += square[c] / size, along += cross[c] / size;
@@ -262,18 +269,23 @@ void forward(const Shape& s, const T* y, const T* y1, const T* p, const T* p1, T
 // Sums over the pixels of an image for one vector of channels: u = dL/da, 0 where the ReLU is shut.
 template <bool TANGENT, class T> struct Sums {
     Vec<T> u = {}, ud = {}, u1 = {}, u1d = {}, ud1 = {};
+    Sums() = default;
     Sums(const Affine<TANGENT, T>& f, const T* y, const T* y1, const T* h, const T* h1, long W, long C, long c) {
         const long half = W / 2, corner[4] = {0, C, W * C, (W + 1) * C};
-        for (long cell = 0; cell < half * half; cell++) {
-            const long at = (2 * (cell / half) * W + 2 * (cell % half)) * C + c;
-            const Vec<T> up = vec(h + cell * C + c) * T(0.25), up1 = TANGENT ? vec(h1 + cell * C + c) * T(0.25) : up;
-            for (long k : corner) {
-                const Vec<T> d = vec(y + at + k) + f.shift;
-                const auto shut = f.A * d + f.offset <= Vec<T>{};
-                const Vec<T> g = shut ? Vec<T>{} : up, g1 = shut ? Vec<T>{} : up1;
-                u += g, ud += g * d;
-                if (TANGENT) u1 += g1, u1d += g1 * d, ud1 += g * (vec(y1 + at + k) + f.shift1);
+        for (long row = 0; row < half; row++) {
+            Sums part;
+            for (long column = 0; column < half; column++) {
+                const long at = 2 * (row * W + column) * C + c, cell = (row * half + column) * C + c;
+                const Vec<T> up = vec(h + cell) * T(0.25), up1 = TANGENT ? vec(h1 + cell) * T(0.25) : up;
+                for (long k : corner) {
+                    const Vec<T> d = vec(y + at + k) + f.shift;
+                    const auto shut = f.A * d + f.offset <= Vec<T>{};
+                    const Vec<T> g = shut ? Vec<T>{} : up, g1 = shut ? Vec<T>{} : up1;
+                    part.u += g, part.ud += g * d;
+                    if (TANGENT) part.u1 += g1, part.u1d += g1 * d, part.ud1 += g * (vec(y1 + at + k) + f.shift1);
+                }
             }
+            u += part.u, ud += part.ud, u1 += part.u1, u1d += part.u1d, ud1 += part.ud1;
         }
     }
 };

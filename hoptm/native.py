@@ -62,11 +62,13 @@ def library(folder: Path) -> Path:
 
 
 def _compile(command: list[str], source: str, target: Path) -> None:
-    words = [*command, "-x", "c++", "-", "-o", str(target)]
-    done = subprocess.run(words, input=source, capture_output=True, text=True, check=False)
-    if done.returncode:
-        first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
-        raise FileError(f"{command[0]} could not compile hoptm's kernels: {first}. Name another compiler in the environment variable CXX.")
+    """With every flag, else without -march=native, which some compilers do not know."""
+    for words in (command, [word for word in command if word != "-march=native"]):
+        done = subprocess.run([*words, "-x", "c++", "-", "-o", str(target)], input=source, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+    first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+    raise FileError(f"{command[0]} could not compile hoptm's kernels: {first}. Name another compiler in the environment variable CXX.")
 
 
 def _digest(path: Path) -> str:

@@ -234,10 +234,10 @@ class Passes:
     def __init__(self, net: Network, count: int, dtype: torch.dtype, library: ctypes.CDLL) -> None:
         lanes = 64 // dtype.itemsize
         channels = -(-net.config.width // lanes) * lanes
-        prefix = "f32" if dtype == torch.float32 else "f64"
+        prefix = "f32_" if dtype == torch.float32 else "f64_"
 
         def call(name: str, *arguments: Any) -> None:
-            getattr(library, f"{prefix}_{name}")(*[value.data_ptr() if isinstance(value, Tensor) else value for value in arguments])
+            getattr(library, prefix + name)(*[value.data_ptr() if isinstance(value, Tensor) else value for value in arguments])
 
         groups = next((module.num_groups for module in net.skeleton.modules() if isinstance(module, nn.GroupNorm)), 0)
         side, start, inputs = net.size, 0, net.channels

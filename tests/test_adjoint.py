@@ -231,9 +231,9 @@ def test_a_step_size_of_zero_stays_allowed_without_momentum():
     lr = torch.tensor([0.05, 0.0, 0.05], dtype=torch.float64)
     arguments = (NET, path_losses.end_point, expert, images, targets, lr, plan, (0, 3))
     _equal(adjoint.path_gradient(*arguments), unroll.path_gradient(*arguments))
-    with pytest.raises(ConfigError, match=r"other than 0"):
+    with pytest.raises(ConfigError, match="other than 0"):
         adjoint.path_gradient(*arguments, momentum=0.5)
-    with pytest.raises(ConfigError, match=r"0 \.\. 1"):
+    with pytest.raises(ConfigError, match="momentum is 1"):
         adjoint.path_gradient(*arguments, momentum=1.0)
     for engine in (adjoint, unroll):
         with pytest.raises(ConfigError, match="one number, or one a step"):

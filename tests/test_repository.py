@@ -16,7 +16,7 @@ ORDER = [
     "__main__", "cli", "verify", "cost", "film_plots", "path_plots", "plots", "results", "search", "distill", "outer", "descent", "matching",
     "inner_losses", "arms", "leaf", "latent_controls", "card_page", "card", "exports", "fidelity", "fairness", "baselines", "matching_baselines",
     "embeddings", "evaluate", "intervals", "scores", "synthetic", "synthetic_file", "latent", "rendering", "vae", "experts", "trajectories",
-    "records", "kernels", "passes", "native", "adjoint", "unroll", "truncated", "inner", "orders", "path_losses", "shape", "progressive", "augment",
+    "records", "adjoint", "unroll", "truncated", "kernels", "inner", "orders", "path_losses", "shape", "progressive", "augment", "passes", "native",
     "networks", "layers", "parameters", "data", "sources", "readers", "catalogue", "phantom", "config", "workers", "files", "errors",
 ]  # fmt: skip
 """Imports point from left to right only."""
