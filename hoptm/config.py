@@ -135,6 +135,11 @@ class MatchConfig:
     """Loss of the student's steps: `prior` weighs each class by its share of train, `balanced_softmax` adds the logarithm of that share to the logits."""
     student_momentum: float = 0.0
     """Momentum of the student's own steps."""
+    labels: str = "hard"
+    """Labels of the synthetic images: `hard`; `teacher`: the experts' mean probabilities for the real images they started from;
+    `learned`: these to begin with, then learned. Results with soft labels stand in a table of their own."""
+    lr_labels: float = 0.05
+    """Step size of learned labels, on their logarithms."""
     gradient: str = "exact"
     """`truncated`: the control that drops the paths through later weights (TESLA)."""
     keep: int = 0
@@ -286,6 +291,7 @@ def _method(method: str, config: Config) -> dict[str, Any]:
         "adaptive": {"match": {**plain, "end": "adaptive"}},
         "ftd": {"match": plain, "experts": {"optimiser": "flat"}},
         "tesla": {"match": {**plain, "gradient": "truncated"}},
+        "datm": {"match": {**plain, "window": "growing", "labels": "learned"}},
         "outcome": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
         "extended": {"match": {**plain, **stable, "end": "adaptive", "waypoints": 5, "orders": (0.1,), "outcome_weight": 0.3}, **several},
         "latent": {"match": plain, "latent": {"rendering": "decoded"}},
@@ -428,6 +434,9 @@ def check(config: Config) -> None:
             match.position_weight + match.between_weight + match.shape_weight + match.outcome_weight + sum(match.orders) > 0,
             "no loss has a weight above 0: there is nothing to match",
         ),
+        (match.labels in ("hard", "teacher", "learned"), f"match.labels is {match.labels!r}; it must be hard, teacher or learned"),
+        (match.labels == "hard" or match.inner_loss == "cross_entropy", "soft labels need match.inner_loss cross_entropy"),
+        (match.lr_labels >= 0, f"match.lr_labels is {match.lr_labels}; it must not be negative"),
         (match.gradient in ("exact", "truncated"), f"match.gradient is {match.gradient!r}; it must be exact or truncated"),
         (
             match.gradient == "exact" or not (match.shape_weight or match.between_weight or any(match.orders) or match.student_momentum or match.waypoints > 2),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -55,6 +56,7 @@ class _Run:
     """Validation looks: iteration and scores."""
     best_leaf: Tensor
     best_lr: float
+    best_soft: Tensor | None
 
 
 def distill(
@@ -88,14 +90,16 @@ def distill(
     measured = standardisation(splits.train)
     chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
     where, labels = torch.device(device or best_device()), splits.train.labels[chosen]
-    shown, (lr, _) = labels.to(where), match.step_sizes
+    (lr, _) = match.step_sizes
+    soft = None if match.labels == "hard" else teacher_labels(net, experts, measured.apply(splits.train.images[chosen])).to(where)
+    shown = labels.to(where) if soft is None else soft
     loss = inner_losses.named(match.inner_loss, torch.bincount(splits.train.labels, minlength=splits.classes).to(where))
     step = engine(net, loss, where, torch.float32)
     problem = Problem(net, shown, match, compare or matching(match), inner_loss=loss, alive=net.alive.to(where), layout=net.layout, step=step)
     begun = leaf(config, splits, chosen, measured)
     problem = replace(problem, render=begun.rendering)
-    first = State.first(begun.start.to(where), lr)
-    run = _Run(first, [], [], first.leaf, lr)
+    first = State.first(begun.start.to(where), lr, soft.log() if soft is not None and match.labels == "learned" else None)
+    run = _Run(first, [], [], first.leaf, lr, soft)
     if resume is not None and resume.exists():
         run = _read_run(resume, config, first)
 
@@ -120,17 +124,32 @@ def distill(
 
     info = provenance(splits, method=config.method, ipc=config.ipc, seed=config.seed, config=config.as_dict(), selection=run.looks)
     best, last = (
-        _as_set(made.cpu(), size, labels, begun.rendering, measured, info)
-        for made, size in ((run.best_leaf, run.best_lr), (run.state.leaf, float(run.state.lr)))
+        _as_set(made.cpu(), size, labels, begun.rendering, measured, info, said)
+        for made, size, said in ((run.best_leaf, run.best_lr, run.best_soft), (run.state.leaf, float(run.state.lr), _soft(run.state, soft)))
     )
     return Distilled(best, last, run.history)
 
 
-def _as_set(made: Tensor, lr: float, labels: Tensor, rendering: Rendering, measured: Standardisation, info: dict[str, Any]) -> SyntheticSet:
+def teacher_labels(net: Network, experts: Trajectories, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+    """The mean probabilities of all experts at the last step they keep, for these standardised images."""
+    with torch.no_grad():
+        each = [net(experts.points(index, [experts.steps[-1]])[0], images).softmax(dim=1) for index in range(experts.count)]
+    mean = torch.stack(each).mean(dim=0)
+    return mean / mean.sum(dim=1, keepdim=True)
+
+
+def _soft(state: State, fixed: Tensor | None) -> Tensor | None:
+    """The soft labels of this state, None when labels are hard."""
+    return fixed if state.logits is None else state.logits.softmax(dim=1)
+
+
+def _as_set(
+    made: Tensor, lr: float, labels: Tensor, rendering: Rendering, measured: Standardisation, info: dict[str, Any], soft: Tensor | None
+) -> SyntheticSet:
     """The leaf and its images as a set."""
     with torch.no_grad():
         images = rendering(made)
-    return SyntheticSet(images, labels, lr, measured, info, codes=made, rendering=rendering)
+    return SyntheticSet(images, labels, lr, measured, info, codes=made, rendering=rendering, soft=None if soft is None else soft.cpu())
 
 
 def _segment(state: State, problem: Problem, experts: Trajectories, epoch: int, size: int, chance: torch.Generator) -> tuple[int, Tensor]:
@@ -144,7 +163,8 @@ def _segment(state: State, problem: Problem, experts: Trajectories, epoch: int, 
     theta = problem.predict.initial(chance).to(state.leaf.device)
     if own:
         plan = draw_plan(len(problem.labels), size, match, chance, own).to(state.leaf.device)
-        theta = adjoint.forward(problem.predict, theta, problem.render(state.leaf), problem.labels, state.lr, plan, problem.inner_loss, step=problem.step)[-1]
+        targets = problem.labels if state.logits is None else state.logits.softmax(dim=1)
+        theta = adjoint.forward(problem.predict, theta, problem.render(state.leaf), targets, state.lr, plan, problem.inner_loss, step=problem.step)[-1]
     return own, theta[None]
 
 
@@ -195,11 +215,13 @@ def _look_at_validation(run: _Run, problem: Problem, measured: Standardisation, 
         images = problem.render(run.state.leaf)
     judged = config.evaluation
     recipe = evaluate.Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], config.match.augmentation, judged.steps)
-    theta = evaluate.train_network(net, images, problem.labels, recipe, judged, generator(config.seed, "validation look"))
+    theta = evaluate.train_network(
+        net, images, problem.labels if run.state.logits is None else run.state.logits.softmax(dim=1), recipe, judged, generator(config.seed, "validation look")
+    )
     found = score(predict(net, theta, measured, validation.images), validation.labels)
     value = float(getattr(found, judged.select_by))
     if all(value > look[judged.select_by] for look in run.looks):
-        run.best_leaf, run.best_lr = run.state.leaf, float(run.state.lr)
+        run.best_leaf, run.best_lr, run.best_soft = run.state.leaf, float(run.state.lr), _soft(run.state, run.best_soft)
     run.looks.append({"iteration": run.state.iteration, "accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy, "auc": found.auc})
 
 
@@ -212,6 +234,10 @@ def _write_run(path: Path, config: Config, run: _Run) -> None:
     tensors = {"leaf": state.leaf, "lr": state.lr, "best_leaf": run.best_leaf, **moments}
     if state.mask is not None:
         tensors["mask"] = state.mask
+    if run.best_soft is not None:
+        tensors["best_soft"] = run.best_soft
+    if state.logits is not None and state.label_moments is not None:
+        tensors |= {"logits": state.logits, **{f"label_moment_{name}": getattr(state.label_moments, name) for name in _MOMENTS}}
     info = {
         "run": hash_of(config.as_dict()),
         "iteration": state.iteration,
@@ -230,5 +256,6 @@ def _read_run(path: Path, config: Config, first: State) -> _Run:
     if tensors["leaf"].shape != first.leaf.shape:
         raise FileError(f"{path}: the state holds images of another shape. Delete it to start anew.")
     moments = Moments(**{name: tensors[f"moment_{name}"] for name in _MOMENTS})
-    state = State(info["iteration"], tensors["leaf"], tensors["lr"], moments, tensors.get("mask"))
-    return _Run(state, [Look(**look) for look in info["history"]], info["looks"], tensors["best_leaf"], info["best_lr"])
+    label_moments = Moments(**{name: tensors[f"label_moment_{name}"] for name in _MOMENTS}) if "logits" in tensors else None
+    state = State(info["iteration"], tensors["leaf"], tensors["lr"], moments, tensors.get("mask"), tensors.get("logits"), label_moments)
+    return _Run(state, [Look(**look) for look in info["history"]], info["looks"], tensors["best_leaf"], info["best_lr"], tensors.get("best_soft"))

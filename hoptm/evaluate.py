@@ -59,12 +59,12 @@ class Recipe:
 def train_network(
     network: Network,
     images: Float[Tensor, "n c h w"],
-    labels: Int64[Tensor, "n"],
+    labels: Int64[Tensor, "n"] | Float[Tensor, "n k"],
     recipe: Recipe,
     settings: EvaluationConfig,
     generator: torch.Generator,
 ) -> Float[Tensor, "p"]:
-    """The parameters (P,) of a network trained from a fresh start on standardised images with hard labels.
+    """The parameters (P,) of a network trained from a fresh start on standardised images with hard or soft labels.
 
     SGD with momentum, or AdamW, both with weight decay; the step size falls to a tenth after half of the steps, as
     in the published evaluation. Batches of at most `settings.batch` images run through fresh permutations. The
@@ -240,7 +240,8 @@ def _arm_of_set(network: Network, synthetic: SyntheticSet) -> _Arm:
     need = (network.channels, network.size, network.size, network.classes)
     if have != need:
         raise DataError(f"the set has (channels, height, width, classes) {have} and the network {need}. Build the network for this set.")
-    images, labels = synthetic.images.to(best_device()), synthetic.labels.to(best_device())
+    labels = synthetic.labels if synthetic.soft is None else synthetic.soft  # a teacher's word counts where a set carries it
+    images, labels = synthetic.images.to(best_device()), labels.to(best_device())
     return _Arm(network, lambda chosen: (images[chosen], labels[chosen]), len(labels), synthetic.standardisation, synthetic.info["augmentations"])
 
 

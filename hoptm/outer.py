@@ -5,7 +5,7 @@ compared is a `Matching`; what is learned is a leaf (pixels or codes) that a ren
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -66,12 +66,15 @@ class State:
     lr: Float[Tensor, ""]
     moments: Moments
     mask: Bool[Tensor, "p"] | None = None
+    logits: Float[Tensor, "n k"] | None = None
+    """Logarithms of learned labels; None: the problem's labels stay."""
+    label_moments: Moments | None = None
 
     @staticmethod
-    def first(leaf: Float[Tensor, "n ..."], lr: float) -> "State":
+    def first(leaf: Float[Tensor, "n ..."], lr: float, logits: Float[Tensor, "n k"] | None = None) -> "State":
         """The state before iteration 0."""
         step_size = torch.tensor(lr, dtype=leaf.dtype, device=leaf.device)
-        return State(0, leaf, step_size, Moments.none(leaf, step_size))
+        return State(0, leaf, step_size, Moments.none(leaf, step_size), None, logits, None if logits is None else Moments.none(logits, step_size))
 
 
 @dataclass(frozen=True)
@@ -103,18 +106,20 @@ def outer_step(
         images = problem.render(leaf)
     shown, progress = images.detach(), state.iteration / max(1, match.iterations - 1)
     engine: dict[str, Any] = {"momentum": match.student_momentum, "step": problem.step, "kept": inner.Kept(match.keep)}
-    path = adjoint.forward(problem.predict, expert[0], shown, problem.labels, state.lr, plan, problem.inner_loss, **engine)
+    targets = problem.labels if state.logits is None else state.logits.softmax(dim=1)
+    path = adjoint.forward(problem.predict, expert[0], shown, targets, state.lr, plan, problem.inner_loss, **engine)
     steps = compare.steps(path, expert)
     inner.check_waypoints(steps, plan.steps, len(expert))
     student = path[list(steps)]
     mask = _mask(state, student, expert, problem, progress)
     terms = {**compare.weighed(None if mask is None else mask.to(path.dtype), progress), **(extra or {})}
     total, at_waypoints = adjoint.waypoint_gradients(path_losses.weighted_sum(list(terms.values())), student, expert, steps)
-    rest = (shown, problem.labels, state.lr, plan, problem.inner_loss)
-    for_images, _, for_lr = SWEEPS[match.gradient](problem.predict, path, at_waypoints, *rest, **engine)
+    rest = (shown, targets, state.lr, plan, problem.inner_loss)
+    for_images, for_targets, for_lr = SWEEPS[match.gradient](problem.predict, path, at_waypoints, *rest, **engine)
     for_leaf = _through(images, leaf, for_images, problem.penalty)
     new_leaf, lr, moments = OPTIMISERS[match.optimiser](state.leaf, state.lr, for_leaf, for_lr, state.moments, match, state.iteration)
     _check_step(state.iteration, new_leaf, lr, match)
+    logits, label_moments = _new_labels(state, targets, for_targets, match)
     alive = None if match.mask == "sticky" else problem.alive
     with torch.no_grad():
         look = Look(
@@ -126,7 +131,18 @@ def outer_step(
             lr=float(state.lr),
             end=steps[-1],
         )
-    return State(state.iteration + 1, new_leaf, lr, moments, mask), look, inner.Gradients(total, for_images, None, for_lr, student)
+    found = inner.Gradients(total, for_images, for_targets, for_lr, student)
+    return State(state.iteration + 1, new_leaf, lr, moments, mask, logits, label_moments), look, found
+
+
+def _new_labels(state: State, targets: Tensor, for_targets: Tensor | None, match: MatchConfig) -> tuple[Tensor | None, Moments | None]:
+    """One step on the logarithms of learned labels, by the same optimiser with a step size of their own."""
+    if state.logits is None or state.label_moments is None or for_targets is None:
+        return state.logits, state.label_moments
+    for_logits = targets * (for_targets - (targets * for_targets).sum(dim=1, keepdim=True))  # through the softmax
+    still, own = torch.zeros_like(state.lr), replace(match, lr_images=match.lr_labels)
+    logits, _, moments = OPTIMISERS[match.optimiser](state.logits, still, for_logits, still, state.label_moments, own, state.iteration)
+    return logits, moments
 
 
 def _through(images: Tensor, leaf: Tensor, for_images: Tensor, penalty: Callable[[Tensor], Tensor] | None) -> Tensor:

@@ -44,6 +44,7 @@ COLOURS = {
     "outcome": "#8f3f6f",
     "ftd": "#3f7fbf",
     "tesla": "#7f7f2f",
+    "datm": "#2f7f5f",
     "dm": "#6a4f9c",
     "dsa": "#4a6a1f",
     "dc": "#6f6f1f",

@@ -25,6 +25,7 @@ NAMES = {
     "adaptive": "adaptive end",
     "ftd": "end point, flat experts",
     "tesla": "end point, truncated gradient",
+    "datm": "growing window, learned labels",
     "outcome": "outcome alone",
     "extended": "extended",
     "latent": "latent codes",

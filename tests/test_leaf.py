@@ -3,12 +3,15 @@
 import pytest
 import torch
 
-from hoptm.config import configure, generator
+from hoptm import path_losses, unroll
+from hoptm.config import MatchConfig, configure, generator
 from hoptm.data import load, standardisation
-from hoptm.distill import distill
+from hoptm.distill import distill, teacher_labels
 from hoptm.errors import ConfigError
 from hoptm.experts import experts
 from hoptm.leaf import leaf
+from hoptm.networks import network
+from hoptm.outer import Problem, State, draw_plan, matching, outer_step
 from hoptm.synthetic import SyntheticSet, initialise
 
 
@@ -28,6 +31,10 @@ def splits():
 def _config(method="latent", **latent):
     config = configure("phantom:450", method=method, ipc=2, seed=3, profile="smoke", match={"iterations": 4, "validate_every": 2})
     return config.changed(latent={"dims": 6, "steps": 30, **latent})
+
+
+def _net(config, splits):
+    return network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
 
 
 def _leaf(config, splits):
@@ -94,3 +101,46 @@ def test_every_method_runs_by_its_name(splits, method):
     done = distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False)
     assert len(done.history) == config.match.iterations and done.synthetic.info["method"] == method
     assert all(abs(look.total) < 1e6 for look in done.history)
+
+
+def test_labels_of_a_teacher_and_labels_that_are_learned(splits, tmp_path):
+    hard, teacher, learned = (
+        configure("phantom:450", method="endpoint", ipc=2, seed=3, profile="smoke", match={"labels": kind, "iterations": 4, "validate_every": 2})
+        for kind in ("hard", "teacher", "learned")
+    )
+    paths = experts(hard, splits, progress=False, processes=1)
+    sets = {config.match.labels: distill(config, splits, paths, progress=False).last for config in (hard, teacher, learned)}
+    assert sets["hard"].soft is None
+    words = teacher_labels(_net(hard, splits), paths, _leaf(hard, splits).start)
+    assert torch.equal(sets["teacher"].soft, words) and torch.allclose(words.sum(dim=1), torch.ones(len(words)))
+    assert not torch.allclose(sets["learned"].soft, words, atol=1e-6) and torch.allclose(sets["learned"].soft.sum(dim=1), torch.ones(len(words)))
+    assert all(torch.equal(made.labels, sets["hard"].labels) for made in sets.values())
+
+    class Stop(Exception):
+        pass
+
+    def stop(state, _look):
+        if state.iteration == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        distill(learned, splits, paths, progress=False, resume=tmp_path / "state", save_every=1, callbacks=[stop])
+    resumed = distill(learned, splits, paths, progress=False, resume=tmp_path / "state").last
+    assert torch.equal(resumed.soft, sets["learned"].soft) and torch.equal(resumed.images, sets["learned"].images)
+
+
+def test_learned_labels_follow_the_engines_gradient(splits):
+    net = _net(_config(), splits)
+    chance = generator(0, "labels")
+    images, logits = torch.randn(6, 3, 28, 28, generator=chance), torch.randn(6, 9, generator=chance)
+    match = MatchConfig(steps=3, lr=0.02, lr_lr=1e-8, lr_images=0.0, lr_labels=1.0, momentum=0.0, labels="learned", batch=6)
+    start = net.initial(chance)
+    expert = torch.stack([start, start + 0.01 * torch.randn(start.shape, generator=chance)])
+    plan = draw_plan(6, 28, match, chance)
+    problem = Problem(net, logits.softmax(dim=1), match, matching(match))
+    state, _, _ = outer_step(State.first(images, 0.02, logits), problem, expert, plan)
+    leaf = logits.clone().requires_grad_()
+    targets = leaf.softmax(dim=1)
+    found = unroll.path_gradient(net, path_losses.end_point, expert, images, targets.detach(), torch.tensor(0.02), plan, (0, 3))
+    (targets * found.targets).sum().backward()
+    assert torch.allclose(state.logits, logits - leaf.grad, rtol=1e-3, atol=1e-7)
