@@ -113,10 +113,10 @@ def search(
         return sum(scores) / len(scores)
 
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-    study = optuna.create_study(
-        study_name=f"{dataset}-{method}-ipc{ipc}", storage=storage, direction="maximize", load_if_exists=True, sampler=optuna.samplers.TPESampler(seed=SEED)
-    )
+    name = f"{dataset}-{method}-ipc{ipc}"
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    study.sampler = optuna.samplers.TPESampler(seed=SEED + len(done))  # the same seed again would propose the same trials again
     study.optimize(objective, n_trials=max(0, trials - len(done)))
     best = study.best_trial
     finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
