@@ -95,7 +95,9 @@ def test_settings_that_fit_no_rendering():
         _config("endpoint", rendering="vae")
 
 
-@pytest.mark.parametrize("method", ["positions", "velocity", "curvature", "torsion", "adaptive", "shape", "progressive", "extended", "outcome"])
+@pytest.mark.parametrize(
+    "method", ["positions", "velocity", "curvature", "torsion", "adaptive", "shape", "progressive", "extended", "outcome", "ftd", "tesla", "datm"]
+)
 def test_every_method_runs_by_its_name(splits, method):
     config = configure("phantom:450", method=method, ipc=1, seed=0, profile="smoke")
     done = distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False)

@@ -17,7 +17,7 @@ ORDER = [
     "inner_losses", "arms", "leaf", "latent_controls", "card_page", "card", "exports", "fidelity", "fairness", "baselines", "matching_baselines",
     "embeddings", "evaluate", "intervals", "scores", "synthetic", "synthetic_file", "latent", "rendering", "vae", "experts", "trajectories",
     "records", "adjoint", "unroll", "truncated", "kernels", "inner", "orders", "path_losses", "shape", "progressive", "augment", "passes", "native",
-    "networks", "layers", "parameters", "data", "sources", "readers", "catalogue", "phantom", "config", "workers", "files", "errors",
+    "networks", "layers", "parameters", "data", "sources", "readers", "catalogue", "phantom", "config", "profiles", "settings", "workers", "files", "errors",
 ]  # fmt: skip
 """Imports point from left to right only."""
 MODULES = sorted(path.stem for path in (ROOT / "hoptm").glob("*.py"))

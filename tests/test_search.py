@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hoptm import config as settings
+from hoptm import profiles
 from hoptm.config import configure
 from hoptm.data import load
 from hoptm.errors import ConfigError
@@ -36,7 +36,7 @@ def test_a_search_goes_on_and_never_reads_the_test_split(splits, tmp_path):
     again = search(*words, trials=3, profile="smoke", base=QUICK)
     assert (first["trials"], more["trials"], again["trials"]) == (1, 3, 3)
     assert again == more and more["score"] >= first["score"] and 0 <= more["score"] <= 1
-    found = configure("phantom:450", method="extended", ipc=1, seed=0, profile="smoke", **QUICK).changed(**settings._tupled(more["changes"]))
+    found = configure("phantom:450", method="extended", ipc=1, seed=0, profile="smoke", **QUICK).changed(**profiles.tupled(more["changes"]))
     assert found.match.waypoints == 5 and found.match.mask == "quantile"
 
 
@@ -87,7 +87,7 @@ def test_what_is_not_a_search(splits, tmp_path):
 
 
 def test_the_table_of_found_settings_is_read_by_the_profile():
-    table = json.loads((settings.Path(settings.__file__).resolve().parent / "tuned.json").read_text(encoding="utf-8"))
+    table = json.loads((profiles.Path(profiles.__file__).resolve().parent / "tuned.json").read_text(encoding="utf-8"))
     for dataset, methods in table.items():
         for method, parts in methods.items():
             if method == "common":

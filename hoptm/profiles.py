@@ -1,0 +1,146 @@
+"""What fills a configuration: profiles by name, methods by name, and the settings that a search found.
+
+A profile is a function of data set and budget; a method is what it sets over its profile. Nothing here is checked: `config` does that.
+"""
+
+import functools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+METHODS = (
+    "endpoint",
+    "published",
+    "shape",
+    "progressive",
+    "positions",
+    "velocity",
+    "curvature",
+    "torsion",
+    "adaptive",
+    "ftd",
+    "tesla",
+    "datm",
+    "outcome",
+    "extended",
+    "latent",
+)
+
+
+def of_method(method: str, config: Any) -> dict[str, Any]:
+    """What a method sets over its profile (a `config.Config`); each of the single-part methods is the end point with that part."""
+    threshold, weight = {"threshold": config.match.threshold or 5e-9}, {"shape_weight": config.match.shape_weight or 0.5}
+    plain: dict[str, Any] = {"shape_weight": 0.0, "threshold": None}
+    several = {"experts": {"per_epoch": config.experts.per_epoch * 4 // math.gcd(4, config.match.expert_epochs * config.experts.per_epoch)}}
+    stable = {"optimiser": "adam", "lr_images": 0.05, "lr_lr": None}
+    parts: dict[str, dict[str, Any]] = {
+        "endpoint": {"match": plain},
+        "published": {"match": {**weight, **threshold}},
+        "shape": {"match": {**plain, **weight}},
+        "progressive": {"match": {**plain, **threshold}},
+        "positions": {"match": {**plain, "waypoints": 5, "between_weight": 1.0}, **several},
+        "velocity": {"match": {**plain, "waypoints": 5, "orders": (ORDER_WEIGHT,)}, **several},
+        "curvature": {"match": {**plain, "waypoints": 5, "orders": (0.0, ORDER_WEIGHT)}, **several},
+        "torsion": {"match": {**plain, "waypoints": 5, "orders": (0.0, 0.0, ORDER_WEIGHT)}, **several},
+        "adaptive": {"match": {**plain, "end": "adaptive"}},
+        "ftd": {"match": plain, "experts": {"optimiser": "flat"}},
+        "tesla": {"match": {**plain, "gradient": "truncated"}},
+        "datm": {"match": {**plain, "window": "growing", "labels": "learned"}},
+        "outcome": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
+        "extended": {"match": {**plain, **stable, "end": "adaptive", "waypoints": 5, "orders": (0.1,), "outcome_weight": 0.3}, **several},
+        "latent": {"match": plain, "latent": {"rendering": "decoded"}},
+    }
+    return parts[method]
+
+
+ORDER_WEIGHT, OWN_START = 0.5, 40
+
+
+def _smoke(dataset: str, ipc: int) -> dict[str, Any]:
+    return {
+        "network": {"depth": 2, "width": 8},
+        "experts": {"optimiser": "sgd", "count": 2, "epochs": 2, "batch": 256},
+        "match": {"steps": 4, "expert_epochs": 1, "start_epochs": (0, 2), "batch": 20, "iterations": 4, "lr": None, "lr_lr": None, "validate_every": 2},
+        "evaluation": {"steps": 10, "networks": 2, "sgd_lrs": (0.01,), "adamw_lrs": (0.002,)},
+    }
+
+
+def _fast(dataset: str, ipc: int) -> dict[str, Any]:
+    """A small network and few iterations; the mask's threshold goes through the same twenty rises as the published one."""
+    return {
+        "network": {"depth": 3, "width": 32},
+        "experts": {"optimiser": "sgd", "count": 6, "epochs": 6, "batch": 256},
+        "match": {"steps": 20, "batch": 20, "iterations": 40, "lr": None, "lr_images": 30.0, "lr_lr": None, "threshold_every": 2, "validate_every": 10},
+        "evaluation": {"steps": 300},
+    }
+
+
+def _tuned(dataset: str, ipc: int) -> dict[str, Any]:
+    """The network of `fast`, Adam, and twice as many checkpoints; the rest was searched on validation (`hoptm.search`)."""
+    parts = _fast(dataset, ipc)
+    parts["experts"] |= {"epochs": 10, "per_epoch": 2}
+    parts["match"] |= {"optimiser": "adam", "lr_images": 0.05, "iterations": 120, "threshold_every": 6, "validate_every": 30}
+    return parts
+
+
+@functools.cache
+def _table() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(__file__).resolve().parent / "tuned.json").read_text(encoding="utf-8"))
+    return found
+
+
+def searched(dataset: str, method: str) -> dict[str, Any]:
+    """What the search chose: for a data set that was not searched, what it chose for the first one.
+
+    `common` holds for every method, the experts first of all. Methods that were not searched take the settings of the end point, and add their part.
+    """
+    table = _table()
+    chosen = table.get(dataset) or table[next(iter(table))]
+    own = chosen.get(method, chosen.get("endpoint", {}))
+    parts = {*chosen["common"], *own}
+    return tupled({name: {**chosen["common"].get(name, {}), **own.get(name, {})} for name in parts})
+
+
+def tupled(parts: dict[str, Any]) -> dict[str, Any]:
+    """`tuples` for each part."""
+    return {name: tuples(part) for name, part in parts.items()}
+
+
+def _colab(dataset: str, ipc: int) -> dict[str, Any]:
+    return {
+        "experts": {"optimiser": "flat", "count": 10, "epochs": 6},
+        "match": {"steps": 40, "batch": 100, "iterations": 500, "lr": None, "lr_lr": None, "threshold_every": 25, "validate_every": 100},
+        "evaluation": {"steps": 1_000},
+    }
+
+
+def _paper(dataset: str, ipc: int) -> dict[str, Any]:
+    """The released settings: the row of the data set's kind with the smallest budget that is not below `ipc`."""
+    rows = _PUBLISHED_112 if "covid" in dataset.lower() or "cxr" in dataset.lower() else _PUBLISHED_28
+    budget = min((known for known in rows if known >= ipc), default=max(rows))
+    network, match = rows[budget]
+    return {"network": network, "match": match, "evaluation": {"steps": 1_000}}
+
+
+_D3, _D5 = {"depth": 3, "width": 128}, {"depth": 5, "width": 128}
+_PATH = {"steps": 80, "lr": 0.01, "lr_images": 10.0, "threshold_growth": 1.5, "shape_weight": 0.5}
+_CXR = {"steps": 80, "lr": 0.001, "lr_images": 100.0, "threshold": 1e-10, "threshold_growth": 1.3, "shape_weight": 1.0}
+_PUBLISHED_28: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {
+    10: (_D3, {**_PATH, "batch": 10, "lr_lr": 1e-7, "threshold": 5e-9, "start_epochs": (0, 4)}),
+    100: (_D3, {**_PATH, "batch": 100, "lr_lr": 1e-5, "threshold": 5e-8, "start_epochs": (0, 40)}),
+    1000: (_D3, {**_PATH, "batch": 100, "lr_lr": 1e-5, "threshold": 5e-8, "start_epochs": (40, 60), "steps": 100}),
+}
+_PUBLISHED_112: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {
+    5: (_D5, {**_CXR, "batch": 10, "lr_lr": 1e-7, "start_epochs": (0, 4)}),
+    10: (_D5, {**_CXR, "batch": 10, "lr_lr": 1e-7, "start_epochs": (0, 20)}),
+    50: (_D5, {**_CXR, "batch": 20, "lr_lr": 1e-5, "start_epochs": (0, 20), "expert_epochs": 3, "threshold_growth": 1.6}),
+}
+FILL = {"smoke": _smoke, "fast": _fast, "tuned": _tuned, "colab": _colab, "paper": _paper}
+"""Every profile, as a function of data set and images a class."""
+PROFILES = tuple(FILL)
+
+
+def tuples(part: dict[str, Any]) -> dict[str, Any]:
+    """Lists of JSON as the tuples they were."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in part.items()}

@@ -1,0 +1,156 @@
+"""The parts of a configuration: frozen settings of network, experts, matching, evaluation and of what is learned.
+
+Each default of a setting that came later means what runs did before it existed, so that old records can be read.
+"""
+
+from dataclasses import dataclass
+
+from hoptm.errors import ConfigError
+
+OPTIMISERS = ("sgd", "adam")
+MASKS = ("sticky", "fresh", "quantile", "layers")
+RENDERINGS = ("pixels", "upsampled", "decoded")
+INNER_LOSSES = ("cross_entropy", "prior", "balanced_softmax")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network that is trained: `family` is a name in `networks.FAMILIES`."""
+
+    family: str = "convnet"
+    depth: int = 3
+    width: int = 128
+    norm: str = "instance"
+
+
+@dataclass(frozen=True)
+class ExpertConfig:
+    """How experts are trained on real data. `optimiser` is a name in `experts.OPTIMISERS`."""
+
+    optimiser: str = "flat"
+    count: int = 100
+    epochs: int = 100
+    batch: int = 256
+    lr: float = 0.01
+    rho: float = 0.01
+    """Radius of the flat-minimum probe; `sgd` does not read it."""
+    sharpness: float = 0.3
+    """Weight alpha of the surrogate-gap term; `sgd` does not read it."""
+    augmentation: str = "dsa"
+    momentum: float = 0.0
+    """Heavy-ball momentum, with either optimiser."""
+    weight_decay: float = 0.0
+    decay: str = "none"
+    """"cosine" lets the step size fall to 0 over `epochs`."""
+    averaging: float = 0.0
+    """Decay of an exponential moving average over steps; what is kept is the average. 0 keeps the weights themselves."""
+    per_epoch: int = 1
+    """Checkpoints kept in each epoch, evenly spaced. K waypoints of a segment of M epochs need M per_epoch to be a multiple of K - 1."""
+
+
+@dataclass(frozen=True)
+class MatchConfig:
+    """One outer iteration and how many of them. Steps count optimiser steps, epochs count expert epochs."""
+
+    steps: int = 80
+    """N, inner steps of the student."""
+    expert_epochs: int = 2
+    """M, length of the expert's segment."""
+    start_epochs: tuple[int, int] = (0, 4)
+    """Start epochs are drawn from first <= t < last."""
+    batch: int = 10
+    """Synthetic images an inner step, at most."""
+    iterations: int = 10_000
+    lr: float | None = 0.01
+    """alpha, initial step size of the student; learned. None: half of what carries a plain-SGD expert's segment in N steps."""
+    lr_images: float = 10.0
+    lr_lr: float | None = 1e-7
+    """Step size with which `lr` is learned. None: a tenth of lr^2, which is free of scale."""
+    momentum: float = 0.5
+    augmentation: str = "dsa"
+    shape_weight: float = 0.0
+    """lambda of the shape potential; 0 is plain end-point matching."""
+    threshold: float | None = None
+    """tau_0 of the easy-to-complex mask, a squared error; None counts every parameter."""
+    threshold_growth: float = 1.5
+    threshold_every: int = 500
+    validate_every: int = 1_000
+    """Iterations between two looks at the validation split; the best look is kept."""
+    optimiser: str = "sgd"
+    """`sgd`: the published one, on the images and the step size as it is. `adam`: on the images and the logarithm of the step size."""
+    position_weight: float = 1.0
+    """Weight of the end point."""
+    waypoints: int = 0
+    """K, waypoints evenly spaced in time; 0: as few as the losses need (2, or the published 3)."""
+    orders: tuple[float, ...] = ()
+    """Weights of velocity, curvature, torsion and up over the K waypoints."""
+    between_weight: float = 0.0
+    """Weight of the positions of the waypoints between start and end."""
+    orders_rise: float = 0.0
+    """Share of the run over which the weights of the orders rise from 0; 0: constant."""
+    end: str = "fixed"
+    """`adaptive`: the student's end is its step nearest to the expert's end, from a quarter of the way on."""
+    mask: str = "sticky"
+    """`sticky` and `fresh` read `threshold`, `quantile` and `layers` read `quantile`; there is no mask while that is None."""
+    quantile: tuple[float, float] | None = None
+    """Share of the parameters (`quantile`) or of the layers (`layers`) in use at the first and at the last iteration."""
+    window: str = "fixed"
+    """`growing`: the last start epoch grows linearly from `start_epochs[0]` to its full value over the run."""
+    outcome_weight: float = 0.0
+    """Weight of the loss of the student's end on a batch of real training images."""
+    outcome_batch: int = 128
+    own_start: int = 0
+    """R: with R > 0 the student starts from a fresh network after 0 .. R - 1 of its own steps, not from an expert."""
+    inner_loss: str = "cross_entropy"
+    """Loss of the student's steps: `prior` weighs each class by its share of train, `balanced_softmax` adds the logarithm of that share to the logits."""
+    student_momentum: float = 0.0
+    """Momentum of the student's own steps."""
+    labels: str = "hard"
+    """Labels of the synthetic images: `hard`; `teacher`: the experts' mean probabilities for the real images they started from;
+    `learned`: these to begin with, then learned. Results with soft labels stand in a table of their own."""
+    lr_labels: float = 0.05
+    """Step size of learned labels, on their logarithms."""
+    gradient: str = "exact"
+    """`truncated`: the control that drops the paths through later weights (TESLA)."""
+    keep: int = 0
+    """Inner steps whose work is kept for the backward sweep: time for memory; the same result."""
+
+    @property
+    def step_sizes(self) -> tuple[float, float]:
+        """`lr` and `lr_lr` as numbers. Raises ConfigError while they are None; `resolved` fills them in."""
+        if self.lr is None or self.lr_lr is None:
+            raise ConfigError("match.lr and match.lr_lr are None, which follow the expert: fill them in with config.resolved first.")
+        return self.lr, self.lr_lr
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """What is learned, and how it becomes images."""
+
+    rendering: str = "pixels"
+    """`pixels`; `upsampled`: half the resolution; `decoded`: codes through the frozen decoder of a VAE trained on the train split."""
+    initial: str = "real"
+    """Codes start as encoded real images (`real`), class-wise k-means centroids of codes (`kmeans`) or draws from the prior (`prior`)."""
+    dims: int = 64
+    prior_weight: float = 0.0
+    """Weight of the negative log prior of the codes."""
+    shape_weight: float = 0.0
+    """Weight of the angles of code triplets against those of encoded training images."""
+    steps: int = 2_000
+    """Training steps of the VAE."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a small set is judged: recipes tried on validation, then fresh networks on test."""
+
+    steps: int = 300
+    """Optimiser steps, the same for every arm and set size."""
+    batch: int = 128
+    networks: int = 5
+    sgd_lrs: tuple[float, ...] = (0.003, 0.01, 0.03)
+    adamw_lrs: tuple[float, ...] = (0.0005, 0.002, 0.008)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    select_by: str = "auc"
+    """Validation score that chooses: `auc`, `accuracy` or `balanced_accuracy`."""
