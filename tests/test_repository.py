@@ -13,11 +13,11 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
-    "__main__", "cli", "verify", "cost", "film_plots", "path_plots", "plots", "results", "search",
+    "__main__", "cli", "verify", "cost", "film_plots", "path_plots", "gradient_plots", "plots", "results", "search",
     "distill", "outer", "descent", "matching", "inner_losses", "leaf",
     "latent_controls", "baselines", "evaluate", "intervals", "scores", "synthetic", "synthetic_file", "latent", "rendering", "vae", "experts",
     "trajectories", "records", "kernels", "passes", "native", "adjoint", "unroll", "inner", "orders", "path_losses", "shape", "progressive", "augment",
-    "networks", "layers", "parameters", "data", "sources", "readers", "catalogue", "phantom", "config", "workers", "files", "errors",
+    "networks", "layers", "parameters", "data", "sources", "readers", "catalogue", "phantom", "config", "workers", "tensor_memory", "files", "errors",
 ]  # fmt: skip
 """Imports point from left to right only."""
 MODULES = sorted(path.stem for path in (ROOT / "hoptm").glob("*.py"))
