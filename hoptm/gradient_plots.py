@@ -33,18 +33,26 @@ SHADES = (COLOURS["student"], COLOURS["published"], COLOURS["full"], COLOURS["st
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Heights for labels: as near to `places` as they can be in the same order, `gap` apart, and within 0 .. 1 where they fit."""
+    """Heights for labels: in the order of `places`, `gap` apart or more, within 0 .. 1 where they fit, and by least squares near to them.
+
+    With i gaps taken from the i-th place this is isotonic regression, by pooling neighbours that are out of order.
+    """
     order = sorted(range(len(places)), key=lambda at: places[at])
-    heights: list[float] = []
-    for at in order:
-        heights.append(max(places[at], heights[-1] + gap) if heights else max(places[at], 0.0))
-    excess = heights[-1] - 1.0 if heights else 0.0
-    for number in reversed(range(len(heights))):
-        if excess <= 0:
-            break
-        heights[number] -= excess
-        excess = heights[number - 1] + gap - heights[number] if number else 0.0
-    return [heights[order.index(at)] for at in range(len(places))]
+    pools: list[list[float]] = []
+    for number, at in enumerate(order):
+        pools.append([places[at] - number * gap])
+        while len(pools) > 1 and _mean(pools[-2]) >= _mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    room = max(1 - (len(order) - 1) * gap, 0.0)
+    lowered = [min(max(_mean(pool), 0.0), room) for pool in pools for _ in pool]
+    heights = [0.0] * len(places)
+    for number, at in enumerate(order):
+        heights[at] = lowered[number] + number * gap
+    return heights
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, float], looks: Mapping[str, str], gap: float) -> None:
@@ -89,7 +97,7 @@ def difference_errors(sizes: Sequence[float], errors: Mapping[str, Sequence[floa
     axes.set(xscale="log", yscale="log", xlabel="step size of the difference", ylabel="relative error")
     axes.grid()
     handles = [axes.lines[number] for number in range(len(errors))]
-    drawn.legend(handles, list(errors), loc="outside upper left", ncols=min(2, len(errors)), columnspacing=1.2, handlelength=1.6)
+    drawn.legend(handles, list(errors), loc="outside upper left", ncols=min(3, len(errors)), columnspacing=1.2, handlelength=1.6)
     return drawn
 
 

@@ -33,7 +33,8 @@ def test_labels_keep_their_order_and_distance(places):
 
 
 def test_labels_that_do_not_collide_stay_where_they_are():
-    assert spread([0.8, 0.2, 0.5], 0.1) == [0.8, 0.2, 0.5]
+    assert spread([0.8, 0.2, 0.5], 0.1) == pytest.approx([0.8, 0.2, 0.5])
+    assert spread([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
     assert spread([], 0.1) == []
 
 
