@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
-    "__main__", "cli", "verify", "cost", "film_plots", "path_plots", "plots", "results", "search",
+    "__main__", "cli", "verify", "cost", "film_plots", "order_plots", "path_plots", "plots", "results", "search",
     "distill", "outer", "descent", "matching", "inner_losses", "leaf",
     "latent_controls", "baselines", "evaluate", "intervals", "scores", "synthetic", "synthetic_file", "latent", "rendering", "vae", "experts",
     "trajectories", "records", "kernels", "passes", "native", "adjoint", "unroll", "inner", "orders", "path_losses", "shape", "progressive", "augment",
