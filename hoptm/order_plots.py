@@ -47,8 +47,7 @@ def deformations(expert: Float[Tensor, "k 2"], paths: Mapping[str, Float[Tensor,
             places = 0.5 + column + 0.42 * (points.numpy() - [1, 0])
             sketches.plot(places[:, 0], places[:, 1] - 0.5 - column, "-o", color=colour, markersize=size, linewidth=1.3)
         sketches.annotate(name, (column + 0.5, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center", va="bottom")
-    sketches.set(xlim=(0, len(paths)), ylim=(-0.42, 0.5))
-    sketches.set_aspect("equal")
+    sketches.set(xlim=(0, len(paths)), ylim=(-0.42, 0.42))
     sketches.set_axis_off()
     values = np.array(list(losses.values()), dtype=float)
     values[values < UNSEEN] = 0
@@ -130,11 +129,11 @@ def errors_and_threshold(errors: Float[Tensor, "p"], dead: Float[Tensor, "d"], l
     edges = np.logspace(math.log10(floor) - 0.5, math.ceil(math.log10(float(errors.max()))), 60)
     drawn = figure(WIDTH, 3.4)
     axes = drawn.subplots()
-    for values, colour, name, place in ((errors, COLOURS["student"], "living", 0.75), (dead, COLOURS["start"], "dead", 0.4)):
+    for values, colour, name in ((errors, COLOURS["student"], "living"), (dead, COLOURS["start"], "dead")):
         shown = values.clamp_min(floor).numpy()
         axes.hist(shown, edges.tolist(), color=colour, alpha=0.85)
-        middle = float(np.exp(np.log(shown).mean())) if len(shown) else floor
-        axes.annotate(f"{name}: {len(shown)}", (middle, place), xycoords=("data", "axes fraction"), color=colour, ha="center", backgroundcolor="white")
+        left, side = (float(np.quantile(shown, 0.02)), "right") if name == "living" else (floor, "left")
+        axes.annotate(f"{name}: {len(shown)} ", (left, 0.66), xycoords=("data", "axes fraction"), color=colour, ha=side)
     for limit in limits:
         axes.axvline(limit, color=COLOURS["published"], linewidth=0.8, alpha=0.5)
     for limit, words, side in ((limits[0], "first threshold ", "right"), (limits[-1], " last", "left")):
@@ -146,8 +145,10 @@ def errors_and_threshold(errors: Float[Tensor, "p"], dead: Float[Tensor, "d"], l
 
 
 @style()
-def shares_below(curves: Mapping[str, Float[Tensor, "_"]], limit: float) -> Figure:
+def shares_below(curves: Mapping[str, Float[Tensor, "_"]], limit: float, title: str) -> Figure:
     """The share of parameters whose squared error lies below x, for each x: a line a name, and a threshold as a vertical line.
+
+    `title` says what the names are; they stand on their lines.
 
     Where a line crosses the threshold one reads which share a mask at that threshold has in use. Errors of 0 are left of the axis.
     """
@@ -159,13 +160,11 @@ def shares_below(curves: Mapping[str, Float[Tensor, "_"]], limit: float) -> Figu
     for (name, errors), colour in zip(curves.items(), LINES, strict=False):
         share = torch.searchsorted(errors.sort().values.contiguous(), grid.to(errors)) / len(errors)
         axes.plot(grid.numpy(), share.numpy(), color=colour)
-        mark = limit * 3.0 ** (len(axes.lines) - 2)
-        height = float(torch.searchsorted(errors.sort().values.contiguous(), torch.tensor([mark]).to(errors))[0]) / len(errors)
-        axes.plot([mark], [height], "o", color=colour, markersize=4)
-        axes.annotate(name, (mark, height), (-5, 3), textcoords="offset points", color=colour, ha="right", va="bottom")
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        axes.annotate(name, (float(errors.quantile(0.6)), 0.6), color=colour, weight="bold", ha="center", va="center", bbox=ground)
     axes.axvline(limit, color=INK, linewidth=1)
-    axes.annotate(r" $\tau_0$", (limit, 0), xycoords=("data", "axes fraction"), ha="left", va="bottom")
-    axes.set(xscale="log", ylim=(0, 1), xlabel="squared error", ylabel="share of parameters below")
+    axes.annotate(r" $\tau_0$", (limit, 0.97), xycoords=("data", "axes fraction"), ha="left", va="top")
+    axes.set(xscale="log", ylim=(0, 1), xlabel="squared error", ylabel="share of parameters below", title=title)
     return drawn
 
 
@@ -175,7 +174,7 @@ def shares_in_use(shares: Mapping[str, Sequence[float]]) -> Figure:
     drawn = figure(WIDTH, 3.3)
     axes = drawn.subplots()
     for name, values in shares.items():
-        axes.step(range(len(values)), values, where="mid", color=MASKS[name])
+        axes.step(range(len(values)), values, where="mid", color=MASKS[name], linewidth=1.2 if name == "layers" else 2.0)
     axes.set(ylim=(0, 1.03), xlabel="outer iteration", ylabel="share in use")
     _end_names(axes, {name: float(values[-1]) for name, values in shares.items()}, [MASKS[name] for name in shares])
     return drawn
@@ -198,9 +197,12 @@ def windows(starts: Mapping[str, Sequence[int]]) -> Figure:
 def _end_names(axes: Axes, ends: Mapping[str, float], colours: Sequence[str], tall: float = 2.4) -> None:
     """Names at the right ends of lines, moved apart where they would lie on one another; `tall` is the panel's height in inches."""
     low, high = axes.get_ylim()
-    gap, heights, lowest = 0.2 / tall * (high - low), dict(ends), -math.inf
+    gap, heights, lowest, highest = 0.2 / tall * (high - low), dict(ends), -math.inf, high
     for name in sorted(ends, key=lambda name: ends[name]):
         heights[name] = lowest = max(heights[name], lowest + gap)
+    for name in sorted(heights, key=lambda name: -heights[name]):
+        heights[name] = min(heights[name], highest)
+        highest = heights[name] - gap
     for (name, height), colour in zip(heights.items(), colours, strict=False):
         place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "textcoords": "offset points"}
         axes.annotate(name, (1, height), color=colour, va="center", fontsize=11, **place)
