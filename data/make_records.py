@@ -23,6 +23,7 @@ from hoptm.config import METHODS, Config, configure
 from hoptm.cost import estimate
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill, stored_name
+from hoptm.errors import DivergedError
 from hoptm.evaluate import Evaluation, Recipe, evaluate, full_data
 from hoptm.experts import experts
 from hoptm.networks import Network, network
@@ -94,7 +95,11 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
             made, extra = arm(method, config, splits), {"make_seconds": 0.0}
             extra["make_seconds"] = time.perf_counter() - began
         else:
-            made, extra = distilled(config, splits, RECORDS)
+            try:
+                made, extra = distilled(config, splits, RECORDS)
+            except DivergedError as error:
+                print(f"{record_path(config, splits, method, config.ipc).stem}: DIVERGED, no record: {error}", flush=True)
+                return
             if config.seed < KEPT_SEEDS and made.images.nbytes < KEPT_BYTES:
                 made.save(SETS / stored_name(config))
             extra["distil_seconds"] = time.perf_counter() - began

@@ -6,7 +6,7 @@ journal file, so a stopped search goes on; the seeds of a search are none of tho
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,9 +25,9 @@ Suggest: TypeAlias = Any
 """An Optuna trial: `suggest_float`, `suggest_int`, `suggest_categorical`."""
 
 
-def shared(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
+def shared(trial: Suggest, config: Config, modality: str, optimisers: Sequence[str] = ("sgd", "adam")) -> dict[str, Any]:
     """What every method may choose: the outer optimiser and its steps, inner steps, the window of starts, augmentation."""
-    optimiser = trial.suggest_categorical("optimiser", ["sgd", "adam"])
+    optimiser = trial.suggest_categorical("optimiser", list(optimisers))
     low, high = (0.01, 0.2) if optimiser == "adam" else (3.0, 100.0)
     match = {
         "optimiser": optimiser,
@@ -52,8 +52,11 @@ def published(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
 
 
 def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
-    """Every part that this project adds: ends, orders, masks, windows, inner losses, momentum of the student, the outcome."""
-    found = shared(trial, config, modality)
+    """Every part that this project adds: ends, orders, masks, windows, inner losses, momentum of the student, the outcome.
+
+    The step size is always learned as its logarithm (Adam): as it is, it can fall below 0 and end a run.
+    """
+    found = shared(trial, config, modality, ["adam"])
     found["match"] |= {
         "end": trial.suggest_categorical("end", ["fixed", "adaptive"]),
         "waypoints": 5,
