@@ -18,6 +18,7 @@ from hoptm.baselines import random_subset
 from hoptm.config import Config, configure, generator
 from hoptm.data import Splits, load, single_label, standardisation
 from hoptm.distill import distill
+from hoptm.errors import ConfigError
 from hoptm.evaluate import Evaluation, evaluate
 from hoptm.experts import experts
 from hoptm.files import write_text
@@ -38,7 +39,9 @@ def judged(made: SyntheticSet, config: Config, splits: Splits) -> Evaluation:
 
 
 def run(config: Config, splits: Splits) -> dict[str, object]:
-    """Experts and distillation on the clock, judgements off it."""
+    """Experts and distillation on the clock, judgements off it. Raises ConfigError for codes or soft labels, which it cannot judge on the way."""
+    if config.latent.rendering != "pixels" or config.match.labels != "hard":
+        raise ConfigError("time to quality is measured for pixels with hard labels; take another method.")
     rival = judged(random_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed), config, splits)
     chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
     labels, measured, points, away = splits.train.labels[chosen], standardisation(splits.train), [], 0.0

@@ -44,6 +44,7 @@ def distilled(config: Config, splits: Splits, folder: Path) -> tuple[SyntheticSe
     state.unlink(missing_ok=True)
     last = done.history[-1]
     seen = {"selection": done.synthetic.info["selection"], "lr": done.synthetic.lr, "last_total": last.total, "last_utilisation": last.utilisation}
+    seen["dead_parameters"] = done.dead_parameters
     return done.synthetic, seen
 
 
@@ -92,8 +93,8 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
             return
         began = time.perf_counter()
         if method in ARMS:
-            made, extra = arm(method, config, splits), {"make_seconds": 0.0}
-            extra["make_seconds"] = time.perf_counter() - began
+            made = arm(method, config, splits)
+            extra = {"make_seconds": time.perf_counter() - began}
         else:
             try:
                 made, extra = distilled(config, splits, RECORDS)

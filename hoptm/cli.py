@@ -108,6 +108,8 @@ def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | N
         config = config.changed(seed=seed)
     splits = _load(dataset or made.info["source"]["name"], size or made.images.shape[-1])
     _check_fit(made, splits, file)
+    if made.soft is not None:
+        _say("note: this set carries soft labels and is trained with them; the random images have hard ones. The two rows are not one comparison.")
     began = time.perf_counter()
     real = random_subset(splits, config.ipc, generator(config.seed, "random images"))
     arms = {"set": _judge(made, config, splits), "random": _judge(real, config, splits)}

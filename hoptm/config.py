@@ -7,15 +7,17 @@ No global seed exists: `generator(seed, "experts", 3)` gives the third expert it
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from hoptm.errors import ConfigError
-from hoptm.profiles import FILL, of_method, searched, tuples
+from hoptm.profiles import FILL, of_method, searched, tuples, unsearched
 from hoptm.profiles import METHODS as METHODS
 from hoptm.profiles import PROFILES as PROFILES
 from hoptm.settings import INNER_LOSSES as INNER_LOSSES
@@ -107,8 +109,17 @@ def configure(dataset: str, *, method: str, ipc: int, seed: int, profile: str = 
     config = config.changed(**parts)
     config = config.changed(**of_method(method, config))
     if profile == "tuned":
+        _say_unsearched(dataset, method)
         config = config.changed(**searched(dataset, method))
     return config.changed(**changes)
+
+
+@functools.cache
+def _say_unsearched(dataset: str, method: str) -> None:
+    """One line on standard error where the profile `tuned` has no settings of its own, once a process."""
+    words = unsearched(dataset, method)
+    if words:
+        print(f"hoptm: {words}", file=sys.stderr)
 
 
 def check(config: Config) -> None:
@@ -153,6 +164,10 @@ def check(config: Config) -> None:
             f"match.quantile is {match.quantile}; it must be two shares above 0 and at most 1, or None",
         ),
         (match.inner_loss in INNER_LOSSES, f"match.inner_loss is {match.inner_loss!r}; it must be one of {', '.join(INNER_LOSSES)}"),
+        (
+            not match.own_start or match.end == "fixed",
+            "a student that starts on its own (match.own_start) has no expert's end to be nearest to: match.end must be fixed",
+        ),
         (match.outcome_batch >= 1 and match.own_start >= 0, "match.outcome_batch must be 1 or more and match.own_start 0 or more"),
         (
             not match.own_start or (match.position_weight == match.between_weight == match.shape_weight == 0 and not any(match.orders)),

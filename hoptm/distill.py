@@ -44,6 +44,8 @@ class Distilled:
     synthetic: SyntheticSet
     last: SyntheticSet
     history: list[Look]
+    dead_parameters: int
+    """Parameters that no output depends on; masks other than the published one leave them out."""
 
 
 @dataclass
@@ -127,7 +129,7 @@ def distill(
         _as_set(made.cpu(), size, labels, begun.rendering, measured, info, said)
         for made, size, said in ((run.best_leaf, run.best_lr, run.best_soft), (run.state.leaf, float(run.state.lr), _soft(run.state, soft)))
     )
-    return Distilled(best, last, run.history)
+    return Distilled(best, last, run.history, int((~net.alive).sum()))
 
 
 def teacher_labels(net: Network, experts: Trajectories, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
@@ -164,7 +166,9 @@ def _segment(state: State, problem: Problem, experts: Trajectories, epoch: int, 
     if own:
         plan = draw_plan(len(problem.labels), size, match, chance, own).to(state.leaf.device)
         targets = problem.labels if state.logits is None else state.logits.softmax(dim=1)
-        theta = adjoint.forward(problem.predict, theta, problem.render(state.leaf), targets, state.lr, plan, problem.inner_loss, step=problem.step)[-1]
+        theta = adjoint.forward(
+            problem.predict, theta, problem.render(state.leaf), targets, state.lr, plan, problem.inner_loss, momentum=match.student_momentum, step=problem.step
+        )[-1]
     return own, theta[None]
 
 

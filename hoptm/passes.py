@@ -69,7 +69,7 @@ class _Spread:
         torch.sum(torch.bmm(self.patches, self.uppers[1], out=self.each), 0, out=made)
 
     def lower(self, made: Tensor) -> None:
-        raise NotImplementedError("no first-order pass needs the gradient of the images")
+        raise AssertionError("no first-order pass needs the gradient of the images")
 
     def lower1(self, made: Tensor) -> None:
         torch.bmm(self.loaded[0], self.uppers[1].mT, out=self.lowered)

@@ -102,6 +102,21 @@ def searched(dataset: str, method: str) -> dict[str, Any]:
     return tupled({name: {**chosen["common"].get(name, {}), **own.get(name, {})} for name in parts})
 
 
+def unsearched(dataset: str, method: str) -> str:
+    """What `searched` takes instead where nothing was searched for this data set or method, in words; empty where something was.
+
+    The single-part methods are meant to take the end point's settings, so only the end point's absence is said of them.
+    """
+    table = _table()
+    if dataset not in table:
+        return f"no settings were searched for {dataset}; the profile tuned takes those of {next(iter(table))}. Search with data/make_search.py."
+    wanted = method if method in ("published", "extended") else "endpoint"
+    if wanted in table[dataset]:
+        return ""
+    instead = "those of endpoint" if "endpoint" in table[dataset] else "the ones before a search"
+    return f"no settings of {wanted} were searched for {dataset}; the profile tuned takes {instead}. Search with data/make_search.py."
+
+
 def tupled(parts: dict[str, Any]) -> dict[str, Any]:
     """`tuples` for each part."""
     return {name: tuples(part) for name, part in parts.items()}

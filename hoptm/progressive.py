@@ -5,7 +5,7 @@ the first iteration in which its squared error falls below a threshold, and the 
 growing share of the parameters, the nearest first. The mask is a weight over the P parameters that a path loss takes.
 
 Parameters to which the network does not answer (a bias before a norm) have no error and no gradient. They are easy at once and
-teach nothing, so they are left out of quantiles and of the share in use; the published mask counts them, and says how many.
+teach nothing, so they are left out of quantiles and of the share in use; the published mask counts them.
 """
 
 import math

@@ -100,7 +100,11 @@ def gain(records: Sequence[Record], score: str, *, dataset: str, first: str, sec
     return paired_interval([one[seed] for seed in shared], [other[seed] for seed in shared])
 
 
-def arms_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], methods: Sequence[str] = tuple(NAMES), profile: str = "fast") -> str:
+HARD = tuple(name for name in NAMES if name != "datm")
+"""Arms with hard labels; those with soft ones stand in a table of their own."""
+
+
+def arms_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], methods: Sequence[str] = HARD, profile: str = "fast") -> str:
     """Every arm with its mean and 95 % interval of each score, as plain text; all real images come last."""
     lines = [f"{'IPC':>4s}  {'arm':32s} {'n':>2s}" + "".join(f"  {score.replace('_', ' '):>22s}" for score in SCORES)]
     rows = [(ipc, method) for ipc in ipcs for method in methods if method != "full"] + [(0, "full")] * ("full" in methods)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from toy_sets import sealed
 
 from hoptm.arms import ARMS, arm
 from hoptm.config import configure
@@ -12,15 +13,7 @@ from hoptm.results import NAMES
 
 @pytest.fixture(scope="module")
 def splits():
-    found = load("phantom:450")
-
-    class Sealed:
-        def __getattr__(self, name):
-            raise AssertionError(f"an arm read the test split ({name})")
-
-    object.__setattr__(found, "test", Sealed())
-    object.__setattr__(found, "val", Sealed())
-    return found
+    return sealed(load("phantom:450"), "val", "test")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from toy_sets import sealed
 
 from hoptm import distill as module
 from hoptm.config import MatchConfig, configure, generator
@@ -110,13 +111,7 @@ def test_the_chosen_iterate_is_the_best_look(splits, paths):
 
 
 def test_the_test_split_is_never_read(splits, paths):
-    class Sealed:
-        def __getattr__(self, name):
-            raise AssertionError(f"distillation read the test split ({name})")
-
-    poisoned = type(splits)(splits.train, splits.val, splits.test, splits.info)
-    object.__setattr__(poisoned, "test", Sealed())
-    done = distill(_config(), poisoned, paths, progress=False)
+    done = distill(_config(), sealed(splits, "test"), paths, progress=False)
     assert torch.equal(done.last.images, _run(splits, paths, _config()).last.images)
 
 

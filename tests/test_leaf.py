@@ -37,6 +37,15 @@ def _net(config, splits):
     return network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
 
 
+class Stop(Exception):
+    pass
+
+
+def stop_at_three(state, _look):
+    if state.iteration == 3:
+        raise Stop
+
+
 def _leaf(config, splits):
     chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
     return leaf(config, splits, chosen, standardisation(splits.train))
@@ -71,15 +80,8 @@ def test_a_run_on_codes_resumes_to_the_same_file(splits, tmp_path, changes):
     moved = (whole.last.codes - _leaf(config, splits).start).abs().max()
     assert float(moved) > 0
 
-    class Stop(Exception):
-        pass
-
-    def stop(state, _look):
-        if state.iteration == 3:
-            raise Stop
-
     with pytest.raises(Stop):
-        distill(config, splits, paths, progress=False, resume=tmp_path / "state", save_every=1, callbacks=[stop])
+        distill(config, splits, paths, progress=False, resume=tmp_path / "state", save_every=1, callbacks=[stop_at_three])
     resumed = distill(config, splits, paths, progress=False, resume=tmp_path / "state")
     for name, made in (("whole", whole), ("resumed", resumed)):
         made.synthetic.save(tmp_path / name)
@@ -118,15 +120,8 @@ def test_labels_of_a_teacher_and_labels_that_are_learned(splits, tmp_path):
     assert not torch.allclose(sets["learned"].soft, words, atol=1e-6) and torch.allclose(sets["learned"].soft.sum(dim=1), torch.ones(len(words)))
     assert all(torch.equal(made.labels, sets["hard"].labels) for made in sets.values())
 
-    class Stop(Exception):
-        pass
-
-    def stop(state, _look):
-        if state.iteration == 3:
-            raise Stop
-
     with pytest.raises(Stop):
-        distill(learned, splits, paths, progress=False, resume=tmp_path / "state", save_every=1, callbacks=[stop])
+        distill(learned, splits, paths, progress=False, resume=tmp_path / "state", save_every=1, callbacks=[stop_at_three])
     resumed = distill(learned, splits, paths, progress=False, resume=tmp_path / "state").last
     assert torch.equal(resumed.soft, sets["learned"].soft) and torch.equal(resumed.images, sets["learned"].images)
 

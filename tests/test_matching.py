@@ -132,6 +132,8 @@ def test_weights_of_the_orders_rise_and_the_end_point_stays():
 def test_a_student_without_an_expert_is_compared_with_none():
     with pytest.raises(ConfigError, match="own_start"):
         configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"own_start": 5})
+    with pytest.raises(ConfigError, match="must be fixed"):
+        configure("phantom", method="outcome", ipc=1, seed=0).changed(match={"end": "adaptive"})
     with pytest.raises(ConfigError, match="nothing to match"):
         configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"position_weight": 0.0})
     with pytest.raises(ConfigError, match="stored checkpoints"):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from toy_sets import sealed
 
 from hoptm import profiles
 from hoptm.config import configure
@@ -24,13 +25,7 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def test_a_search_goes_on_and_never_reads_the_test_split(splits, tmp_path):
-    class Sealed:
-        def __getattr__(self, name):
-            raise AssertionError(f"the search read the test split ({name})")
-
-    poisoned = type(splits)(splits.train, splits.val, splits.test, splits.info)
-    object.__setattr__(poisoned, "test", Sealed())
-    words = ("phantom:450", "extended", 1, poisoned, tmp_path / "journal")
+    words = ("phantom:450", "extended", 1, sealed(splits, "test"), tmp_path / "journal")
     first = search(*words, trials=1, profile="smoke", base=QUICK)
     more = search(*words, trials=3, profile="smoke", base=QUICK)
     again = search(*words, trials=3, profile="smoke", base=QUICK)
@@ -99,3 +94,11 @@ def test_the_table_of_found_settings_is_read_by_the_profile():
             for part, changes in parts.items():
                 assert changes.items() <= config.as_dict()[part].items()
     assert configure("never-searched", method="curvature", ipc=1, seed=0, profile="tuned").match.orders == (0.0, 0.5)
+
+
+def test_settings_that_were_not_searched_are_said(capsys):
+    configure("never-searched-either", method="endpoint", ipc=1, seed=0, profile="tuned")
+    assert "no settings were searched for never-searched-either" in capsys.readouterr().err
+    assert profiles.unsearched("pneumoniamnist", "curvature") == ""
+    configure("pneumoniamnist", method="endpoint", ipc=1, seed=0, profile="tuned")
+    assert capsys.readouterr().err == ""

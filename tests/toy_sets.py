@@ -28,3 +28,16 @@ def toy(test: type[data.Test] = data.Test, rare: int = 2) -> Splits:
 
 def net(**changes: Any) -> Network:
     return network(NetworkConfig(**{"depth": 1, "width": 8, **changes}), channels=1, classes=2, size=8)
+
+
+def sealed(splits: Splits, *names: str) -> Splits:
+    """A copy of `splits` in which any look at the named splits is an error."""
+
+    class Sealed:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"a sealed split was read ({name})")
+
+    made = Splits(splits.train, splits.val, splits.test, splits.info)
+    for name in names:
+        object.__setattr__(made, name, Sealed())
+    return made
