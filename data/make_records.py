@@ -26,12 +26,16 @@ from hoptm.distill import distill, stored_name
 from hoptm.errors import DivergedError
 from hoptm.evaluate import Evaluation, Recipe, evaluate, full_data
 from hoptm.experts import experts
+from hoptm.latent_controls import reconstructed
+from hoptm.leaf import vae_of
 from hoptm.networks import Network, network
 from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_record
 from hoptm.synthetic import SyntheticSet
 
 HERE = Path(__file__).resolve().parent
 RECORDS, SETS = HERE / "records", HERE / "distilled"
+WHOLE = ("full", "ceiling")
+"""Arms that train on the whole train split; their records have IPC 0."""
 KEPT_SEEDS, KEPT_BYTES = 1, 1_000_000
 """Distilled sets of the first seeds are kept beside the records when they are small; the others can be made again from their record."""
 
@@ -52,18 +56,13 @@ def keep(config: Config, splits: Splits, found: Evaluation, method: str, began: 
     """Write the record of one arm and say so."""
     extra = {**extra, "engine": "compiled" if kernels.available() else "autograd"}
     record = Record(
-        dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=method, ipc=0 if method == "full" else config.ipc, seed=config.seed,
+        dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=method, ipc=0 if method in WHOLE else config.ipc, seed=config.seed,
         config=config.as_dict(), scores=found.as_dict(), seconds=time.perf_counter() - began, peak_bytes=peak_bytes(),
         commit=commit(), versions=versions(), device=device_words(), extra=extra,
     )  # fmt: skip
     write_record(RECORDS, record)
     words = "  ".join(f"{score} {found.mean(score):.3f}" for score in ("accuracy", "balanced_accuracy", "auc"))
     print(f"{record.name:55s} {words}  {record.seconds:6.1f} s", flush=True)
-
-
-def missing(config: Config, splits: Splits, method: str, ipc: int) -> bool:
-    """Whether this arm has no record yet."""
-    return not record_path(config, splits, method, ipc).exists()
 
 
 def record_path(config: Config, splits: Splits, method: str, ipc: int) -> Path:
@@ -116,17 +115,22 @@ def run_seed(chosen: argparse.Namespace, seed: int, splits: Splits, net: Network
             run_arm(config, method, splits, net)
 
 
-def run_full(dataset: str, profile: str, seeds: list[int], splits: Splits, net: Network, steps: int) -> None:
-    """The full-data arm. Its recipe is chosen on validation with the first seed; the other seeds use it."""
+def run_whole(method: str, chosen: argparse.Namespace, seeds: list[int], splits: Splits, net: Network) -> None:
+    """All training images (`full`), or all of them through the VAE (`ceiling`). The recipe is chosen on validation with the first seed; the others use it."""
     recipe = None
     for seed in seeds:
-        config = configure(dataset, method="endpoint", ipc=1, seed=seed, profile=profile)
-        if missing(config, splits, "full", 0):
-            began = time.perf_counter()
-            found = full_data(net, splits, config.evaluation, seed, steps=steps, recipe=recipe)
-            keep(config, splits, found, "full", began, {"steps": steps, "recipe_of_seed": seeds[0]})
-        stored = json.loads(record_path(config, splits, "full", 0).read_text(encoding="utf-8"))
-        recipe = Recipe(**stored["scores"]["recipe"])
+        config = configure(chosen.dataset, method="endpoint", ipc=1, seed=seed, profile=chosen.profile)
+        with claimed(record_path(config, splits, method, 0)) as ours:
+            if ours:
+                began = time.perf_counter()
+                shown = reconstructed(splits, vae_of(config, splits)) if method == "ceiling" else splits
+                found = full_data(net, shown, config.evaluation, seed, steps=chosen.full_steps, recipe=recipe)
+                keep(config, splits, found, method, began, {"steps": chosen.full_steps, "recipe_of_seed": seeds[0]})
+        path = record_path(config, splits, method, 0)
+        if not path.exists():
+            print(f"{path.stem}: another process is at it; run again when it is done.", flush=True)
+            return
+        recipe = Recipe(**json.loads(path.read_text(encoding="utf-8"))["scores"]["recipe"])
 
 
 def main() -> None:
@@ -139,6 +143,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=["endpoint", "published"])
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=["start", "random"], help="what the methods are compared with")
     parser.add_argument("--full-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on too")
+    parser.add_argument("--ceiling-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on as the VAE decodes them")
     parser.add_argument("--full-steps", type=int, default=600)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -150,7 +155,8 @@ def main() -> None:
         print(f"IPC {ipc} {method}: {estimate(configure(chosen.dataset, method=method, ipc=ipc, seed=0, profile=chosen.profile), splits)}", flush=True)
     for seed in chosen.seeds:
         run_seed(chosen, seed, splits, net)
-    run_full(chosen.dataset, chosen.profile, chosen.full_seeds, splits, net, chosen.full_steps)
+    for method, seeds in zip(WHOLE, (chosen.full_seeds, chosen.ceiling_seeds), strict=True):
+        run_whole(method, chosen, seeds, splits, net)
 
 
 if __name__ == "__main__":

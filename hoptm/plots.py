@@ -34,6 +34,9 @@ COLOURS = {
     "published": "#c44e00",
     "extended": "#b3123f",
     "latent": "#5b3fa8",
+    "latent-prior": "#7a46c0",
+    "latent-shape": "#3f3a8a",
+    "half": "#2a6a9a",
     "shape": "#9c5b1f",
     "progressive": "#7f6a3f",
     "positions": "#3f6f8f",
@@ -58,6 +61,7 @@ COLOURS = {
     "start": "#a23b85",
     "random": "#8a6100",
     "full": "#00795a",
+    "ceiling": "#3f7a4f",
     "student": "#0072b2",
     "expert": RECORD,
 }

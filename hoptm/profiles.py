@@ -25,6 +25,9 @@ METHODS = (
     "outcome",
     "extended",
     "latent",
+    "latent-prior",
+    "latent-shape",
+    "half",
 )
 
 
@@ -50,11 +53,14 @@ def of_method(method: str, config: Any) -> dict[str, Any]:
         "outcome": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
         "extended": {"match": {**plain, **stable, "end": "adaptive", "waypoints": 5, "orders": (0.1,), "outcome_weight": 0.3}, **several},
         "latent": {"match": plain, "latent": {"rendering": "decoded"}},
+        "latent-prior": {"match": plain, "latent": {"rendering": "decoded", "prior_weight": CODE_WEIGHT}},
+        "latent-shape": {"match": plain, "latent": {"rendering": "decoded", "shape_weight": CODE_WEIGHT}},
+        "half": {"match": plain, "latent": {"rendering": "upsampled"}},
     }
     return parts[method]
 
 
-ORDER_WEIGHT, OWN_START = 0.5, 40
+ORDER_WEIGHT, OWN_START, CODE_WEIGHT = 0.5, 40, 0.1
 
 
 def _smoke(dataset: str, ipc: int) -> dict[str, Any]:
@@ -84,6 +90,10 @@ def _tuned(dataset: str, ipc: int) -> dict[str, Any]:
     return parts
 
 
+_KIN = {"latent-prior": "latent", "latent-shape": "latent"}
+"""Methods that take the searched settings of another: the same, and one part more."""
+
+
 @functools.cache
 def _table() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((Path(__file__).resolve().parent / "tuned.json").read_text(encoding="utf-8"))
@@ -97,7 +107,7 @@ def searched(dataset: str, method: str) -> dict[str, Any]:
     """
     table = _table()
     chosen = table.get(dataset) or table[next(iter(table))]
-    own = chosen.get(method, chosen.get("endpoint", {}))
+    own = chosen.get(_KIN.get(method, method), chosen.get("endpoint", {}))
     parts = {*chosen["common"], *own}
     return tupled({name: {**chosen["common"].get(name, {}), **own.get(name, {})} for name in parts})
 

@@ -29,6 +29,9 @@ NAMES = {
     "outcome": "outcome alone",
     "extended": "extended",
     "latent": "latent codes",
+    "latent-prior": "latent codes + prior",
+    "latent-shape": "latent codes + shape of codes",
+    "half": "end point, half resolution",
     "dm": "distribution matching",
     "dsa": "gradient matching, augmented",
     "dc": "gradient matching",
@@ -42,6 +45,7 @@ NAMES = {
     "start": "the real images it started from",
     "random": "fresh random real images",
     "full": "all real images",
+    "ceiling": "all real images, decoded",
 }
 """What an arm is called in words."""
 
@@ -100,6 +104,8 @@ def gain(records: Sequence[Record], score: str, *, dataset: str, first: str, sec
     return paired_interval([one[seed] for seed in shared], [other[seed] for seed in shared])
 
 
+WHOLE = ("full", "ceiling")
+"""Arms that train on as many images as train has; their records have IPC 0."""
 HARD = tuple(name for name in NAMES if name != "datm")
 """Arms with hard labels; those with soft ones stand in a table of their own."""
 
@@ -107,7 +113,7 @@ HARD = tuple(name for name in NAMES if name != "datm")
 def arms_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], methods: Sequence[str] = HARD, profile: str = "fast") -> str:
     """Every arm with its mean and 95 % interval of each score, as plain text; all real images come last."""
     lines = [f"{'IPC':>4s}  {'arm':32s} {'n':>2s}" + "".join(f"  {score.replace('_', ' '):>22s}" for score in SCORES)]
-    rows = [(ipc, method) for ipc in ipcs for method in methods if method != "full"] + [(0, "full")] * ("full" in methods)
+    rows = [(ipc, method) for ipc in ipcs for method in methods if method not in WHOLE] + [(0, method) for method in WHOLE if method in methods]
     for ipc, method in rows:
         found = select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)
         if len(found) < 2:

@@ -73,7 +73,17 @@ def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
     return found
 
 
-SPACES: Mapping[str, Callable[[Suggest, Config, str], dict[str, Any]]] = {"endpoint": shared, "published": published, "extended": extended}
+def latent(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
+    """The shared space for codes, where a pixel's step size of plain SGD means nothing: Adam alone."""
+    return shared(trial, config, modality, ["adam"])
+
+
+SPACES: Mapping[str, Callable[[Suggest, Config, str], dict[str, Any]]] = {
+    "endpoint": shared,
+    "published": published,
+    "extended": extended,
+    "latent": latent,
+}
 
 
 def search(

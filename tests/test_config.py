@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from hoptm import profiles
 from hoptm.config import METHODS, PROFILES, configure, from_dict, generator, hash_of
 from hoptm.errors import ConfigError
 
@@ -89,3 +90,10 @@ def test_seeds_by_name_are_streams_of_their_own():
     assert torch.equal(first, again)
     assert not torch.equal(first, other) and not torch.equal(first, next_seed)
     assert hash_of({"b": 1, "a": 2}) == hash_of({"a": 2, "b": 1})
+
+
+def test_variants_of_codes_take_the_searched_settings_of_codes(monkeypatch):
+    table = {"known": {"common": {}, "endpoint": {"match": {"steps": 11}}, "latent": {"match": {"steps": 12}}}}
+    monkeypatch.setattr(profiles, "_table", lambda: table)
+    steps = {method: profiles.searched("known", method)["match"]["steps"] for method in ("latent", "latent-prior", "latent-shape", "half", "shape")}
+    assert steps == {"latent": 12, "latent-prior": 12, "latent-shape": 12, "half": 11, "shape": 11}

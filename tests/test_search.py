@@ -79,7 +79,7 @@ def test_methods_share_the_space_that_they_share():
 
 def test_what_is_not_a_search(splits, tmp_path):
     with pytest.raises(ConfigError, match="no search space"):
-        search("phantom:450", "latent", 1, splits, tmp_path / "journal")
+        search("phantom:450", "tesla", 1, splits, tmp_path / "journal")
     with pytest.raises(ConfigError, match=str(MOST)):
         search("phantom:450", "endpoint", 1, splits, tmp_path / "journal", trials=MOST + 1)
 
