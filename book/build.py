@@ -163,10 +163,8 @@ def execute(job: Job, staged: Path, executed: Path) -> float:
     partial, target = executed / f"{job.name}.partial.ipynb", executed / f"{job.name}.ipynb"
     partial.parent.mkdir(parents=True, exist_ok=True)
     folder = (staged / job.name).parent
-    command = [sys.executable, "-m", "papermill", str(job.source), str(partial), "--cwd", str(folder), "--kernel", "python3"]
-    command += ["--no-progress-bar", "--execution-timeout", str(CELL_TIMEOUT)]
-    for name, value in job.parameters.items():
-        command += ["-p", name, value]
+    command = [sys.executable, "-m", "hoptm.notebooks", str(job.source), str(partial), "--cwd", str(folder)]
+    command += ["--parameters", json.dumps(job.parameters), "--cell-seconds", str(CELL_TIMEOUT)]
     started = time.monotonic()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

@@ -84,9 +84,8 @@ def unit(step: Step) -> None:
 def compare(step: Step) -> None:
     """Strict nbval; without data, the chapters on generated images, checked for errors and form."""
     if subprocess.run([PYTHON, "-c", HAS_DATA], cwd=ROOT, check=False).returncode != NO_DATA:
-        step.run(
-            *PYTEST, "-n", "2", "--dist", "loadscope", "--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "book/chapters"
-        )
+        comparing = ["--nbval", "--nbval-current-env", "--nbval-sanitize-with", "tests/nbval_sanitize.cfg", "-p", "tests.nbval_sockets"]
+        step.run(*PYTEST, "-n", "2", "--dist", "loadscope", *comparing, "book/chapters")
         return
     step.excuse = "NOT COMPARED: no data"
     folder = ROOT / "_build" / "fallback"
