@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from hoptm import kernels
+from hoptm.arms import first_images
 from hoptm.baselines import random_subset
 from hoptm.config import Config, configure, generator
 from hoptm.data import Splits, load, single_label, standardisation
@@ -25,7 +26,7 @@ from hoptm.files import write_text
 from hoptm.networks import network
 from hoptm.outer import Look, State
 from hoptm.records import commit, device_words, versions
-from hoptm.synthetic import SyntheticSet, initialise, provenance
+from hoptm.synthetic import SyntheticSet, provenance
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "bench" / "time_to_quality"
 AT = (5, 10, 20, 40, 80, 160)
@@ -43,8 +44,7 @@ def run(config: Config, splits: Splits) -> dict[str, object]:
     if config.latent.rendering != "pixels" or config.match.labels != "hard":
         raise ConfigError("time to quality is measured for pixels with hard labels; take another method.")
     rival = judged(random_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed), config, splits)
-    chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
-    labels, measured, points, away = splits.train.labels[chosen], standardisation(splits.train), [], 0.0
+    labels, measured, points, away = splits.train.labels[first_images(config, splits)], standardisation(splits.train), [], 0.0
 
     def look(state: State, seen: Look) -> None:
         nonlocal away

@@ -7,6 +7,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from jaxtyping import Int64
+from torch import Tensor
+
 from hoptm import baselines, latent_controls, matching_baselines
 from hoptm.config import Config, generator
 from hoptm.data import Splits
@@ -20,9 +23,21 @@ from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
 Make: TypeAlias = Callable[[Config, Splits], SyntheticSet]
 
 
+def first_images(config: Config, splits: Splits) -> Int64[Tensor, "n"]:
+    """Indices of the real training images that a distillation starts from, class by class, as `match.first_images` says.
+
+    Selection reads train alone, through the features of one network trained on it. Raises as `synthetic.initialise`.
+    """
+    chance = generator(config.seed, "initial images")
+    if config.match.first_images == "random":
+        return initialise(splits.train, splits.classes, config.ipc, chance)
+    choose = baselines.herd if config.match.first_images == "herding" else baselines.nearest_to_centres(chance)
+    return baselines.select(splits, config.ipc, features(config, splits), choose)
+
+
 def started(config: Config, splits: Splits) -> SyntheticSet:
     """The real images that a distillation of this seed starts from."""
-    chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
+    chosen = first_images(config, splits)
     return from_real(splits, chosen, provenance(splits, method="start", ipc=config.ipc, seed=config.seed))
 
 
@@ -89,7 +104,7 @@ def decoded_centres(config: Config, splits: Splits) -> SyntheticSet:
 
 def reconstruction(config: Config, splits: Splits) -> SyntheticSet:
     """The real images a distillation starts from, through the VAE."""
-    chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
+    chosen = first_images(config, splits)
     return latent_controls.reconstructions(splits, vae_of(config, splits), chosen, config.ipc, seed=config.seed)
 
 

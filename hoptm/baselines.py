@@ -4,7 +4,7 @@ Every set here holds training images as they are: it leaks them whole, and no se
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,6 +15,9 @@ from hoptm.data import Splits, single_label
 from hoptm.embeddings import Features, embed_train
 from hoptm.errors import DataError
 from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
+
+Choose: TypeAlias = Callable[[Tensor, int], Tensor]
+"""From the features (n, d) of a class and a number to the rows that are taken."""
 
 
 def random_subset(splits: Splits, ipc: int, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
@@ -53,7 +56,7 @@ def herding(splits: Splits, ipc: int, features: Features, *, seed: int | None = 
     <w_{t-1}, phi(x)>, w_t = w_{t-1} + mu - phi(x_t). At unit length this is also the image that brings the mean of the
     chosen nearest to mu. No chance enters; `seed` names the network behind `features`. Raises as `random_subset`.
     """
-    return _by_class(splits, ipc, features, "herding", _herd, seed, lr)
+    return _by_class(splits, ipc, features, "herding", herd, seed, lr)
 
 
 def k_centre(splits: Splits, ipc: int, features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
@@ -71,6 +74,25 @@ def k_means(splits: Splits, ipc: int, features: Features, generator: torch.Gener
     An image that two centres share goes to the first, the second takes its next nearest. The starts of k-means come
     from `generator`. Raises as `random_subset`.
     """
+    return _by_class(splits, ipc, features, "kmeans", nearest_to_centres(generator), seed, lr)
+
+
+def select(splits: Splits, ipc: int, features: Features, choose: Choose) -> Int64[Tensor, "n"]:
+    """Indices of `ipc` training images of each class, class by class, as `choose` picks them by their features. Raises as `random_subset`."""
+    train = single_label(splits).train
+    initialise(train, splits.classes, ipc, torch.Generator())  # refuses a budget that a class cannot meet
+    found = embed_train(train, features)
+    members = [torch.nonzero(train.labels == label).flatten() for label in range(splits.classes)]
+    return torch.cat([rows[choose(found[rows], ipc)] for rows in members])
+
+
+def _by_class(splits: Splits, ipc: int, features: Features, method: str, choose: Choose, seed: int | None, lr: float) -> SyntheticSet:
+    config: dict[str, Any] = {"features": features.name}
+    return from_real(splits, select(splits, ipc, features, choose), provenance(splits, method=method, ipc=ipc, seed=seed, config=config), lr=lr)
+
+
+def nearest_to_centres(generator: torch.Generator) -> Choose:
+    """The choice of `k_means`."""
     state = int(torch.randint(2**31 - 1, (), generator=generator))
 
     def choose(found: Tensor, count: int) -> Tensor:
@@ -78,20 +100,11 @@ def k_means(splits: Splits, ipc: int, features: Features, generator: torch.Gener
         distance = torch.cdist(torch.from_numpy(fitted.cluster_centers_).to(found), found)
         return _nearest_each(distance)
 
-    return _by_class(splits, ipc, features, "kmeans", choose, seed, lr)
+    return choose
 
 
-def _by_class(splits: Splits, ipc: int, features: Features, method: str, choose: Callable[[Tensor, int], Tensor], seed: int | None, lr: float) -> SyntheticSet:
-    train = single_label(splits).train
-    initialise(train, splits.classes, ipc, torch.Generator())  # refuses a budget that a class cannot meet
-    found = embed_train(train, features)
-    members = [torch.nonzero(train.labels == label).flatten() for label in range(splits.classes)]
-    chosen = torch.cat([rows[choose(found[rows], ipc)] for rows in members])
-    config: dict[str, Any] = {"features": features.name}
-    return from_real(splits, chosen, provenance(splits, method=method, ipc=ipc, seed=seed, config=config), lr=lr)
-
-
-def _herd(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, "k"]:
+def herd(features: Float[Tensor, "n d"], count: int) -> Int64[Tensor, "k"]:
+    """The choice of `herding`: rows of `features`, in the order in which they are taken."""
     unit = features / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
     mean = unit.mean(dim=0)
     wish, chosen = mean.clone(), []

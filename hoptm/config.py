@@ -20,8 +20,8 @@ from hoptm.errors import ConfigError
 from hoptm.profiles import FILL, of_method, searched, tuples, unsearched
 from hoptm.profiles import METHODS as METHODS
 from hoptm.profiles import PROFILES as PROFILES
+from hoptm.settings import FIRST_IMAGES, MASKS, OPTIMISERS, RENDERINGS
 from hoptm.settings import INNER_LOSSES as INNER_LOSSES
-from hoptm.settings import MASKS, OPTIMISERS, RENDERINGS
 from hoptm.settings import EvaluationConfig as EvaluationConfig
 from hoptm.settings import ExpertConfig as ExpertConfig
 from hoptm.settings import LatentConfig as LatentConfig
@@ -185,6 +185,7 @@ def check(config: Config) -> None:
             match.gradient == "exact" or not (match.shape_weight or match.between_weight or any(match.orders) or match.student_momentum or match.waypoints > 2),
             "the truncated gradient knows the end point alone, and a student without momentum",
         ),
+        (match.first_images in FIRST_IMAGES, f"match.first_images is {match.first_images!r}; it must be one of {', '.join(FIRST_IMAGES)}"),
         (match.keep >= 0, f"match.keep is {match.keep}; it must be 0 or more"),
         (0 <= match.student_momentum < 1, f"match.student_momentum is {match.student_momentum}; it must lie in 0 .. 1"),
         (experts.per_epoch >= 1, "experts.per_epoch must be 1 or more"),

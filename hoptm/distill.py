@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hoptm import adjoint, evaluate, inner_losses
+from hoptm.arms import first_images
 from hoptm.config import Config, MatchConfig, from_dict, generator, hash_of, resolved
 from hoptm.data import Splits, Standardisation, Validation, single_label, standardisation
 from hoptm.descent import Moments
@@ -33,7 +34,7 @@ from hoptm.outer import Look, Problem, State, draw_plan, outer_step
 from hoptm.records import best_device
 from hoptm.rendering import Rendering
 from hoptm.scores import predict, score
-from hoptm.synthetic import SyntheticSet, initialise, provenance
+from hoptm.synthetic import SyntheticSet, provenance
 from hoptm.trajectories import Trajectories
 
 
@@ -90,7 +91,7 @@ def distill(
     config = resolved(config, epoch)
     match, net = config.match, network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     measured = standardisation(splits.train)
-    chosen = initialise(splits.train, splits.classes, config.ipc, generator(config.seed, "initial images"))
+    chosen = first_images(config, splits)
     where, labels = torch.device(device or best_device()), splits.train.labels[chosen]
     (lr, _) = match.step_sizes
     soft = None if match.labels == "hard" else teacher_labels(net, experts, measured.apply(splits.train.images[chosen])).to(where)

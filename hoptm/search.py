@@ -52,7 +52,7 @@ def published(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
 
 
 def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
-    """Every part that this project adds: ends, orders, masks, windows, inner losses, momentum of the student, the outcome.
+    """Every part that this project adds: ends, orders, masks, windows, inner losses, momentum of the student, the outcome, the first images.
 
     The step size is always learned as its logarithm (Adam): as it is, it can fall below 0 and end a run.
     """
@@ -69,6 +69,7 @@ def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
         "inner_loss": trial.suggest_categorical("inner_loss", ["cross_entropy", "prior", "balanced_softmax"]),
         "student_momentum": trial.suggest_categorical("student_momentum", [0.0, 0.5, 0.9]),
         "outcome_weight": trial.suggest_categorical("outcome_weight", [0.0, 0.3, 1.0]),
+        "first_images": trial.suggest_categorical("first_images", ["random", "herding"]),
     }
     return found
 

@@ -10,6 +10,7 @@ from hoptm.errors import ConfigError
 OPTIMISERS = ("sgd", "adam")
 MASKS = ("sticky", "fresh", "quantile", "layers")
 RENDERINGS = ("pixels", "upsampled", "decoded")
+FIRST_IMAGES = ("random", "herding", "kmeans")
 INNER_LOSSES = ("cross_entropy", "prior", "balanced_softmax")
 
 
@@ -112,6 +113,8 @@ class MatchConfig:
     """Step size of learned labels, on their logarithms."""
     gradient: str = "exact"
     """`truncated`: the control that drops the paths through later weights (TESLA)."""
+    first_images: str = "random"
+    """How the real images that a run starts from are chosen from train: `random`, or by `herding` or `kmeans` in the features of a network trained on train."""
     keep: int = 0
     """Inner steps whose work is kept for the backward sweep: time for memory; the same result."""
 

@@ -41,6 +41,18 @@ def test_an_arm_is_as_large_as_it_says_and_follows_the_seed(splits, name):
     assert name in NAMES
 
 
+@pytest.mark.parametrize("how", ["random", "herding", "kmeans"])
+def test_a_run_starts_from_the_images_that_were_chosen(splits, how):
+    from hoptm.distill import distill
+    from hoptm.experts import experts
+
+    config = _config(match={"first_images": how, "iterations": 1, "lr_images": 0.0})
+    made = distill(config, load("phantom:450"), experts(config, splits, progress=False), progress=False).last
+    assert torch.equal(made.images, arm("start", config, splits).images)
+    wanted = {"random": "start"}.get(how, how)
+    assert how == "kmeans" or torch.equal(made.images, arm(wanted, _config(), splits).images)
+
+
 def test_an_unknown_arm_is_named(splits):
     with pytest.raises(ConfigError, match="no arm 'best'"):
         arm("best", _config(), splits)

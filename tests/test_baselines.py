@@ -109,7 +109,7 @@ def test_equal_images_are_not_chosen_twice() -> None:
     images, labels = torch.full((12, 1, 8, 8), 7, dtype=torch.uint8), torch.arange(12) % 2
     same = Splits(Train(images, labels), Validation(images, labels), data.Test(images, labels), INFO)
     every = torch.zeros(6, 3, dtype=torch.float64)
-    for choose in (baselines._herd, baselines._spread):
+    for choose in (baselines.herd, baselines._spread):
         assert sorted(choose(every, 6).tolist()) == list(range(6))
     assert len(k_centre(same, 6, PIXELS).labels) == 12
 
