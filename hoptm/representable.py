@@ -32,7 +32,9 @@ def shares_in_span(displacement: Float[Tensor, "p"], directions: Float[Tensor, "
     displacement of length 0 every share is 0.
     """
     rest = displacement.double().clone()
-    whole, basis, shares = float(rest.square().sum()), [], []
+    whole = float(rest.square().sum())
+    basis: list[Tensor] = []
+    shares: list[float] = []
     for direction in directions.double():
         new = direction.clone()
         for _ in range(2):

@@ -31,7 +31,7 @@ def paired_gains(records: Sequence[Record], datasets: Sequence[str], *, ipc: int
         for row, method in enumerate(methods):
             ours = by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score)
             shared = sorted(set(base) & set(ours))
-            _row(axes, -row, [ours[seed] for seed in shared], [base[seed] for seed in shared], COLOURS[method])
+            _row(axes, -float(row), [ours[seed] for seed in shared], [base[seed] for seed in shared], COLOURS[method])
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_yticks([-row for row in range(len(methods))], [NAMES[method] for method in methods])
         axes.set_ylim(-len(methods) + 0.4, 0.6)
