@@ -1,73 +1,18 @@
 """The rendered site in a real browser: nothing leaves the machine, and every page can be read, by everyone, on a phone, in the dark."""
 
 import functools
-import http.server
 import re
-import shutil
-import threading
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlparse
 
 import form_rules
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-LOCAL = re.compile(r"^(file|data|blob|about):|^http://127\.0\.0\.1:\d+/")
 GENERATED = {"genindex.html", "search.html"}
 """Pages that the theme writes; they hold no content of ours."""
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture(scope="session")
-def site(pytestconfig: pytest.Config) -> Path:
-    folder = Path(pytestconfig.getoption("--site")).resolve()
-    assert (folder / "index.html").is_file(), f"no site at {folder}: run `make book` first"
-    return folder
-
-
-@pytest.fixture(scope="session")
-def served(site: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/"
-    server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    assert program, f"no Chromium on the PATH (looked for {', '.join(BROWSERS)})"
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that may reach this machine only; what it asked for elsewhere, or in vain, is an error at the end of the test."""
-    context = browser.new_context(viewport={"width": 390, "height": 844})
-    left: list[str] = []
-    missing: list[str] = []
-    context.route(lambda url: not LOCAL.match(url), lambda route: (left.append(route.request.url), route.abort()))
-    context.on("response", lambda response: missing.append(response.url) if response.status >= 400 else None)
-    yield context.new_page()
-    context.close()
-    assert not left, f"requests that leave the machine: {left}"
-    assert not missing, f"files that are not there: {missing}"
 
 
 def settle(page: Page, address: str) -> None:
