@@ -1,13 +1,17 @@
 """The rendered site in a real browser: nothing leaves the machine, and every page can be read, by everyone, on a phone, in the dark."""
 
 import functools
+import gzip
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlparse
 
 import form_rules
 import pytest
+import yaml
+from PIL import Image
 from playwright.sync_api import Page
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
@@ -67,6 +71,33 @@ def test_axe_finds_a_fault(page: Page, served: str) -> None:
     assert any(problem.startswith("image-alt") for problem in problems(page))
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_letters_of_explorables_are_legible_in_both_themes(page: Page, theme: str, site: Path, served: str) -> None:
+    """Ink and paper of what a script draws part by at least 4.5 to 1, whatever the theme is; axe does not read into SVG."""
+    page.add_init_script(f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')")
+    looked = 0
+    for name in chapters(site):
+        settle(page, urljoin(served, f"{name}.html"))
+        found = page.evaluate(
+            """() => [...document.querySelectorAll('.explorable')].flatMap(root => [...root.querySelectorAll('text, th, td, output, span, label, button')]
+                .filter(part => part.textContent.trim() && part.getClientRects().length).map(part => {
+                    const ink = getComputedStyle(part)[part.tagName === 'text' ? 'fill' : 'color'], own = getComputedStyle(part).backgroundColor;
+                    return [ink, /, 0\\)$/.test(own) ? getComputedStyle(root).backgroundColor : own, part.textContent]; }))"""
+        )
+        looked += len(found)
+        for ink, paper, text in found:
+            lights = sorted(luminance(colour) + 0.05 for colour in (ink, paper))
+            assert lights[1] / lights[0] >= 4.5, f"{name}: {text!r} is {ink} on {paper}"
+    assert looked > 20
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(r, g, b)`, as WCAG has it."""
+    shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = (share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 class Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -124,3 +155,102 @@ def test_search_works_offline(page: Page, scheme: str, site: Path, served: str) 
         page.wait_for_selector("#search-results li a", timeout=10_000)
         found = page.evaluate("() => [...document.querySelectorAll('#search-results li a')].map(link => link.href)")
         assert any(f"{name}.html" in address for address in found), f"{word} does not lead to {name}"
+
+
+def test_search_finds_the_back_matter(page: Page, site: Path) -> None:
+    places = {"membership": "glossary", "licence": "your-own-folder", "gradcheck": "adding-a-path-loss", "three_point_cosines": "api/"}
+    for words, name in places.items():
+        page.goto(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
+        page.wait_for_selector("#search-results li a", timeout=10_000)
+        found = page.evaluate("() => [...document.querySelectorAll('#search-results li a')].map(link => link.href)")
+        assert any(f"/{name}" in address for address in found), f"{words} does not lead to {name}"
+
+
+# ---- the read door ---------------------------------------------------------------------------------------------
+
+
+MOST = 1_500_000
+"""Bytes that one page may load, itself included, from a host that compresses text, as GitHub Pages does."""
+TEXT = (".html", ".js", ".css", ".svg", ".json")
+
+
+def on_the_wire(site: Path, address: str) -> int:
+    path = site / unquote(urlparse(address).path).lstrip("/")
+    whole = path.read_bytes()
+    return len(gzip.compress(whole, 6)) if path.suffix in TEXT else len(whole)
+
+
+def test_no_page_is_heavy(page: Page, page_path: str, site: Path, served: str) -> None:
+    loaded: set[str] = set()
+    page.on("request", lambda request: loaded.add(urldefrag(request.url)[0]) if request.url.startswith(served) else None)
+    settle(page, urljoin(served, page_path))
+    page.evaluate("() => document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
+    page.wait_for_function("() => [...document.images].every(image => image.complete)")
+    weights = {urlparse(address).path: on_the_wire(site, address) for address in loaded}
+    assert len(weights) > 5, "a page that loads nothing was not loaded"
+    assert sum(weights.values()) < MOST, sorted(weights.items(), key=lambda pair: -pair[1])[:6]
+
+
+def test_icons_are_drawn_without_the_icon_script(page: Page, site: Path, served: str) -> None:
+    settle(page, served)
+    page.evaluate("() => document.fonts.ready")
+    assert page.evaluate("() => [...document.fonts].some(font => font.family.includes('Font Awesome') && font.status === 'loaded')")
+    assert not page.evaluate("() => [...document.scripts].filter(script => script.src.includes('fontawesome')).length")
+
+
+def pictures_in(pdf: bytes) -> int:
+    """Pictures that a PDF of Chromium holds; the masks of transparent ones do not count."""
+    return len(re.findall(rb"/Subtype\s*/Image", pdf)) - len(re.findall(rb"/SMask\s", pdf))
+
+
+def test_a_printed_page_keeps_its_figures(page: Page, site: Path) -> None:
+    """Every picture that is seen on a page is in its PDF, lazy ones and explorable figures too."""
+    printed = 0
+    for name in chapters(site):
+        page.set_viewport_size({"width": 1280, "height": 900})
+        settle(page, (site / f"{name}.html").as_uri())
+        page.wait_for_timeout(300)
+        pdf = page.pdf(format="A4")
+        pictures = page.evaluate(
+            "() => new Set([...document.querySelectorAll('article img')].filter(image => image.getClientRects().length).map(image => image.src)).size"
+        )
+        assert pictures_in(pdf) >= pictures, f"{name}: {pictures} pictures on the page, {pictures_in(pdf)} on paper"
+        printed += pictures
+    assert printed > 10
+
+
+def test_a_zip_of_the_site_is_a_book(page: Page, site: Path, tmp_path: Path) -> None:
+    """Packed, unpacked elsewhere and opened from the disk: the way from the first page to the last by *next*, with pictures and maths."""
+    archive = shutil.make_archive(str(tmp_path / "book"), "zip", site)
+    shutil.unpack_archive(archive, tmp_path / "a place with spaces")
+    settle(page, (tmp_path / "a place with spaces" / "index.html").as_uri())
+    walked = []
+    while True:
+        assert not page.evaluate("() => [...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src)")
+        walked.append(page.url)
+        following = page.locator("a.right-next")
+        if not following.count():
+            break
+        following.first.click()
+        page.wait_for_load_state("load")
+        assert page.url not in walked, "the way runs in a circle"
+        back = page.locator("a.left-prev").first.evaluate("link => link.href")
+        assert back == walked[-1], "previous does not undo next"
+    pages = [path for path in site.rglob("*.html") if path.name not in GENERATED and "_static" not in path.parts]
+    assert len(walked) == len(pages), "a page that the way does not pass"
+
+
+def test_every_page_has_words_and_a_picture_for_previews(site: Path) -> None:
+    config = yaml.safe_load((form_rules.ROOT / "_config.yml").read_text(encoding="utf-8"))
+    owner, name = config["repository"]["url"].removeprefix("https://github.com/").split("/")
+    assert config["html"]["baseurl"] == f"https://{owner}.github.io/{name}/"
+    with Image.open(site / "_static" / "preview.png") as picture:
+        assert picture.size == (1200, 630)
+    for path in sorted(site.rglob("*.html")):
+        if "_static" in path.parts:
+            continue
+        tags = dict(re.findall(r'<meta property="(og:[\w:]+)" content="(.*?)" />', path.read_text(encoding="utf-8")))
+        assert tags["og:url"] == config["html"]["baseurl"] + path.relative_to(site).as_posix()
+        assert tags["og:image"] == config["html"]["baseurl"] + "_static/preview.png" and len(tags["og:image:alt"]) > 40
+        assert (tags["og:image:width"], tags["og:image:height"]) == ("1200", "630") and tags["og:title"] and "<" not in tags["og:title"]
+        assert path.name in GENERATED or len(tags["og:description"]) > 30, path
