@@ -26,6 +26,11 @@ class Room:
     idea: str
 
     @property
+    def page(self) -> str:
+        """The name of its page: the first module's."""
+        return self.modules[0]
+
+    @property
     def title(self) -> str:
         """The names, as a heading."""
         return ", ".join(self.modules)
@@ -41,15 +46,15 @@ class Word:
 
 def write(staged: Path) -> None:
     """Write all made pages into the staged book."""
-    folder = staged / "api" / "rooms"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder, contents = staged / "api", staged / "_toc.yml"
     rooms = rooms_of((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
-    for number, room in enumerate(rooms):
-        (folder / f"{number:02d}-{room.modules[0]}.md").write_text(room_page(room), encoding="utf-8")
-    index = (staged / "api" / "index.md").read_text(encoding="utf-8")
-    rows = [f"| [{room.title}](rooms/{number:02d}-{room.modules[0]}.md) | {room.idea} |" for number, room in enumerate(rooms)]
-    (staged / "api" / "index.md").write_text(index + "\n| modules of `hoptm` | what they hold |\n|---|---|\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    for room in rooms:
+        (folder / f"{room.page}.md").write_text(room_page(room), encoding="utf-8")
+    index = (folder / "index.md").read_text(encoding="utf-8")
+    rows = [f"| [{room.title}]({room.page}.md) | {room.idea} |" for room in rooms]
+    (folder / "index.md").write_text(index + "\n| modules of `hoptm` | what they hold |\n|---|---|\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    listed = "".join(f"\n          - file: api/{room.page}" for room in rooms)
+    contents.write_text(contents.read_text(encoding="utf-8").replace("file: api/index", f"file: api/index\n        sections:{listed}"), encoding="utf-8")
     shutil.copyfile(ROOT / "CHANGELOG.md", staged / "changelog.md")
     own = (staged / "glossary.md").read_text(encoding="utf-8")
     (staged / "glossary.md").write_text(glossary_page(own, (staged / "notation.md").read_text(encoding="utf-8")), encoding="utf-8")

@@ -71,7 +71,7 @@ def path(expert: Float[Tensor, "5 2"], paths: Mapping[str, Float[Tensor, "5 2"]]
     """A student's path in a plane that the reader deforms, beside what each of `LOSSES` says of it.
 
     `paths` maps names of deformations to the deformed path; the first is shown at first. All begin where the expert begins. The expert should go from
-    about 0 to 2 along the first axis and stay within 1 of it. Places are rounded to four decimals. Raises DataError for a path that begins elsewhere.
+    about 0 to 2 along the first axis and stay within 1 of it. Raises DataError for a path that begins elsewhere.
     """
     plain = {name: _rounded(points) for name, points in {"": expert, **paths}.items()}
     road = plain.pop("")
@@ -142,7 +142,7 @@ def _three(path: Tensor) -> Tensor:
 
 
 def _rounded(points: Float[Tensor, "5 2"]) -> list[list[float]]:
-    return [[round(float(value), 4) for value in point] for point in points]
+    return [[round(float(value), 9) for value in point] for point in points]
 
 
 def _binned(errors: Float[Tensor, "p"], edges: np.ndarray) -> Tensor:
