@@ -65,7 +65,7 @@
     const panels = make(root, "div", { class: "panels" });
     const svg = make(panels, "svg", { viewBox: "-0.3 -1.15 2.6 2.3", role: "group", "aria-label": "the expert's path and the student's, which you can move" });
     const table = make(panels, "table");
-    make(table, "caption", {}, "what each loss says of the two paths");
+    make(table, "caption", {}, "what each loss says of the two paths (bars: its root)");
     const rows = Object.keys(LOSSES).map((name) => {
       const row = make(table, "tr");
       make(row, "th", { scope: "row" }, name);
@@ -91,7 +91,7 @@
       for (const { name, row, bar, value } of rows) {
         const found = LOSSES[name](student, expert), seen = found >= UNSEEN;
         row.dataset.value = found;
-        bar.style.width = `${seen ? Math.max(2, 100 * Math.min(1, found)) : 0}%`;
+        bar.style.width = `${seen ? Math.max(2, 100 * Math.sqrt(Math.min(1, found))) : 0}%`;
         value.textContent = seen ? (found < 0.001 ? found.toExponential(0) : found.toPrecision(2)) : "0";
       }
       const blind = rows.filter(({ row }) => row.dataset.value < UNSEEN).map(({ name }) => name);
@@ -221,7 +221,7 @@
   }
 
   const STYLE = `
-    .explorable { background: #ffffff; color: #333333; max-width: 603px; padding: 8px; font: 14px/1.4 sans-serif; border-radius: 4px; }
+    .explorable { print-color-adjust: exact; background: #ffffff; color: #333333; max-width: 603px; padding: 8px; font: 14px/1.4 sans-serif; border-radius: 4px; }
     .explorable img[hidden] { display: none; }
     .explorable button { font: inherit; color: #333333; background: #ffffff; border: 1px solid #777777; border-radius: 4px; padding: 2px 9px; margin: 2px; cursor: pointer; }
     .explorable button[aria-pressed="true"] { background: #333333; color: #ffffff; }
@@ -241,7 +241,7 @@
     .explorable canvas { display: block; max-width: 100%; height: auto; }
     .explorable circle[tabindex] { cursor: grab; }
     .explorable .player { display: flex; align-items: center; gap: 8px; flex-wrap: wrap; }
-    @media print { .explorable button, .explorable label, .explorable .player { display: none; } }`;
+    @media print { .explorable { break-inside: avoid; } .explorable button, .explorable label, .explorable .player { display: none; } }`;
   const KINDS = { orders, masks, film };
   for (const root of document.querySelectorAll(".explorable:not([data-ready])")) {
     root.dataset.ready = "";

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from hoptm import orders, path_losses, progressive
 from hoptm.errors import DataError
-from hoptm.order_plots import MASKS, ORDERS, short
+from hoptm.order_plots import MASKS, ORDERS, UNSEEN, short
 from hoptm.path_losses import PathLoss
 from hoptm.plots import COLOURS, FAINT, INK, RECORD, WIDTH, figure, style
 
@@ -160,9 +160,10 @@ def _still_path(expert: Tensor, student: Tensor, colours: Mapping[str, str]) -> 
     plane.set(xlim=(-0.3, 2.3), ylim=(-1.15, 1.15), xticks=[], yticks=[])
     plane.legend(loc="lower left", handlelength=1.2)
     values = {name: float(loss(student, expert)) for name, loss in LOSSES.items()}
-    bars.barh(list(values), [min(1.0, value) for value in values.values()], color=[colours.get(name, RECORD) for name in values], height=0.5)
-    for row, value in enumerate(values.values()):
-        bars.annotate(short(value), (min(1.0, value), row), (3, 0), textcoords="offset points", va="center", fontsize=11)
+    lengths = [math.sqrt(min(1.0, value)) if value >= UNSEEN else 0.0 for value in values.values()]
+    bars.barh(list(values), lengths, color=[colours.get(name, RECORD) for name in values], height=0.5)
+    for row, (value, length) in enumerate(zip(values.values(), lengths, strict=True)):
+        bars.annotate(short(value), (length, row), (3, 0), textcoords="offset points", va="center", fontsize=11)
     bars.set(xlim=(0, 1.3), xticks=[])
     bars.invert_yaxis()
     return drawn

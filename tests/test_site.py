@@ -211,6 +211,10 @@ def test_a_printed_page_keeps_its_figures(page: Page, site: Path) -> None:
         settle(page, (site / f"{name}.html").as_uri())
         page.wait_for_timeout(300)
         pdf = page.pdf(format="A4")
+        page.emulate_media(media="print")
+        cut = page.evaluate("() => [...document.querySelectorAll('article pre')].filter(part => part.scrollWidth > part.clientWidth + 1).length")
+        page.emulate_media(media="screen")
+        assert not cut, f"{name}: {cut} blocks of code are cut off on paper"
         pictures = page.evaluate(
             "() => new Set([...document.querySelectorAll('article img')].filter(image => image.getClientRects().length).map(image => image.src)).size"
         )
