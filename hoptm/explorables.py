@@ -44,6 +44,8 @@ ABSOLUTE = ("sticky", "fresh")
 """Masks that the threshold decides."""
 _SHADES = 48
 """Colours of a film; few keep it small."""
+_GREY = "#6e6e6e"
+"""The expert's grey, dark enough for small letters."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def path(expert: Float[Tensor, "5 2"], paths: Mapping[str, Float[Tensor, "5 2"]]
             raise DataError(f"the path {name!r} begins at {points[0]}, the expert at {road[0]}. Both paths must begin at one point.")
     first = next(iter(plain))
     colours = {**ORDERS, "end point": ORDERS["endpoint"], "student": COLOURS["student"]}
-    data = {"expert": road, "paths": plain, "first": first, "colours": colours, "ink": INK, "grey": RECORD}
+    data = {"expert": road, "paths": plain, "first": first, "colours": colours, "ink": INK, "grey": _GREY}
     return Explorable("orders", alt, _png(_still_path(torch.tensor(road).double(), torch.tensor(plain[first]).double(), colours)), data)
 
 
