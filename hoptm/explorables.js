@@ -86,7 +86,7 @@
       expert.forEach((point, at) => place(marks[at], point));
       student.forEach((point, at) => {
         place(handles[at], point);
-        handles[at].setAttribute("aria-label", `waypoint ${at} of the student, ${point[0].toFixed(2)} along and ${point[1].toFixed(2)} aside; arrow keys move it`);
+        if (at) handles[at].setAttribute("aria-label", `waypoint ${at} of the student, ${point[0].toFixed(2)} along and ${point[1].toFixed(2)} aside; arrow keys move it`);
       });
       for (const { name, row, bar, value } of rows) {
         const found = LOSSES[name](student, expert), seen = found >= UNSEEN;

@@ -34,8 +34,21 @@ def problems(page: Page) -> list[str]:
     return [f"{finding['id']}: {node['html'][:160]}" for finding in severe for node in finding["nodes"]]
 
 
+MOST = 1_500_000
+"""Bytes that one page may load, itself included, from a host that compresses text, as GitHub Pages does."""
+TEXT = (".html", ".js", ".css", ".svg", ".json")
+
+
+def on_the_wire(site: Path, address: str) -> int:
+    path = site / unquote(urlparse(address).path).lstrip("/")
+    whole = path.read_bytes()
+    return len(gzip.compress(whole, 6)) if path.suffix in TEXT else len(whole)
+
+
 @pytest.mark.parametrize("scheme", ["http", "file"])
 def test_page(page: Page, page_path: str, scheme: str, site: Path, served: str) -> None:
+    loaded: set[str] = set()
+    page.on("request", lambda request: loaded.add(urldefrag(request.url)[0]) if request.url.startswith(served) else None)
     settle(page, urljoin(served, page_path) if scheme == "http" else (site / page_path).as_uri())
     page.evaluate("() => document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
     page.wait_for_function("() => [...document.images].every(image => image.complete)")
@@ -56,6 +69,9 @@ def test_page(page: Page, page_path: str, scheme: str, site: Path, served: str) 
             return (copy?.textContent.match(/.{0,20}[$].{0,20}/g) || []); }"""
     )
     assert not bare, f"dollars that are no formula: {bare}"
+    weights = {urlparse(address).path: on_the_wire(site, address) for address in loaded}
+    assert len(weights) > 5 or scheme == "file", "a page that loads nothing was not loaded"
+    assert sum(weights.values()) < MOST, sorted(weights.items(), key=lambda pair: -pair[1])[:6]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -168,28 +184,6 @@ def test_search_finds_the_back_matter(page: Page, site: Path) -> None:
 
 
 # ---- the read door ---------------------------------------------------------------------------------------------
-
-
-MOST = 1_500_000
-"""Bytes that one page may load, itself included, from a host that compresses text, as GitHub Pages does."""
-TEXT = (".html", ".js", ".css", ".svg", ".json")
-
-
-def on_the_wire(site: Path, address: str) -> int:
-    path = site / unquote(urlparse(address).path).lstrip("/")
-    whole = path.read_bytes()
-    return len(gzip.compress(whole, 6)) if path.suffix in TEXT else len(whole)
-
-
-def test_no_page_is_heavy(page: Page, page_path: str, site: Path, served: str) -> None:
-    loaded: set[str] = set()
-    page.on("request", lambda request: loaded.add(urldefrag(request.url)[0]) if request.url.startswith(served) else None)
-    settle(page, urljoin(served, page_path))
-    page.evaluate("() => document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
-    page.wait_for_function("() => [...document.images].every(image => image.complete)")
-    weights = {urlparse(address).path: on_the_wire(site, address) for address in loaded}
-    assert len(weights) > 5, "a page that loads nothing was not loaded"
-    assert sum(weights.values()) < MOST, sorted(weights.items(), key=lambda pair: -pair[1])[:6]
 
 
 def test_icons_are_drawn_without_the_icon_script(page: Page, site: Path, served: str) -> None:
