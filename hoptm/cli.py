@@ -16,7 +16,6 @@ from typing import Any
 import click
 import torch
 
-from hoptm import reproduce as grid_runs
 from hoptm import verify as golden
 from hoptm.baselines import random_subset
 from hoptm.card import card as card_of
@@ -176,6 +175,10 @@ def export(file: Path, form: str, out: Path, as_json: bool) -> None:
 @_JSON
 def reproduce(grid: Path, out: Path | None, workers: int, cluster: str | None, dry_run: bool, as_json: bool) -> None:
     """Run a grid of notebooks: a TOML file, or table1, table2, which ship. Finished cells are left alone, a failed one stops no other."""
+    try:
+        from hoptm import reproduce as grid_runs  # here: every other command works without notebooks
+    except ImportError as error:
+        raise ConfigError(f"hoptm reproduce runs notebooks, which need more packages ({error}): pip install 'hoptm[book]'.") from error
     path = grid_runs.find_grid(grid)
     read, folder = read_grid(path), (out or Path("runs") / path.stem)
     left = grid_runs.left(read, folder)

@@ -1,7 +1,7 @@
 """What a run will cost, before it starts: seconds, memory and disk.
 
-Time is predicted from one inner step and one training step measured on this machine, so the prediction follows the
-machine. Memory and disk follow from the sizes of the network and the batch. A `Shape` is enough, so that a data set
+Time is predicted from one inner step and one training step measured on this machine, in seconds of its processor, so the prediction follows the
+machine and not what else runs on it. Memory and disk follow from the sizes of the network and the batch. A `Shape` is enough, so that a data set
 that is not here yet can be priced too.
 """
 
@@ -157,10 +157,10 @@ def _few(batch: int, shape: Shape) -> int:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The quicker of two runs after a warm-up."""
+    """The quicker of two runs after a warm-up, in seconds of the processor: who else runs on the machine does not count."""
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+        times.append(time.process_time() - began)
+    return max(min(times[1:]), 1e-6)

@@ -16,7 +16,6 @@ from typing import Any
 
 import click
 import nbformat
-import papermill
 from traitlets.config import Config
 
 from hoptm.errors import FileError
@@ -52,6 +51,8 @@ def run_notebook(
     `cell_seconds` is the longest that a cell may take; None: no limit. Raises papermill's PapermillExecutionError with the cell that failed;
     `target` then holds what ran. Raises FileError as `sockets` does.
     """
+    import papermill  # here: what only reads notebooks, or grids of them, works where it is not installed (Colab)
+
     with sockets() as found:
         papermill.execute_notebook(
             source, target, dict(parameters), kernel_name="python3", cwd=cwd, progress_bar=progress, execution_timeout=cell_seconds,

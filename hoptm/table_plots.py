@@ -23,12 +23,13 @@ AXES = {"steps": "inner steps", "width": "width", "batch": "images a step", "siz
 
 @dataclass(frozen=True)
 class Timed:
-    """One run on record: what it is called, predicted and measured seconds, and which colour it has."""
+    """One piece of work on record: its row in the figure and its colour, predicted and measured seconds, and predicted with experts."""
 
-    name: str
+    row: str
+    colour: str
     predicted: float
     took: float
-    method: str
+    with_experts: float | None = None
 
 
 @style()
@@ -82,23 +83,36 @@ def _ours(axes: Any, records: Sequence[Record], hollow: bool) -> None:
 
 @style()
 def predicted_and_measured(runs: Sequence[Timed]) -> Figure:
-    """Measured over predicted seconds, both logarithmic, a dot a run: on the line they agree, in the band they differ by less than a factor of two."""
-    drawn = figure(WIDTH, 4.6)
+    """Measured seconds in units of the predicted ones, a dot a run and a row a kind of work: at 1 they agree, in the band within a factor of two.
+
+    A tick in a row stands where a run that also trains its experts should be, for the median of the row.
+    """
+    rows = list(dict.fromkeys(run.row for run in runs))
+    drawn = figure(WIDTH, 1.3 + 0.36 * len(rows))
     axes = drawn.subplots()
-    values = [value for run in runs for value in (run.predicted, run.took)]
-    ends = np.array([min(values) / 1.6, max(values) * 1.6])
-    axes.fill_between(ends, ends / 2, ends * 2, color=FAINT, alpha=0.6, linewidth=0)
-    axes.plot(ends, ends, color=RECORD, linewidth=1.2)
-    for method in dict.fromkeys(run.method for run in runs):
-        chosen = [run for run in runs if run.method == method]
-        axes.plot([run.predicted for run in chosen], [run.took for run in chosen], "o", color=COLOURS[method], label=NAMES[method], alpha=0.85)
+    axes.axvspan(0.5, 2, color=FAINT, alpha=0.6, linewidth=0)
+    axes.axvline(1, color=RECORD, linewidth=1.2)
+    for height, row in enumerate(rows):
+        chosen = [run for run in runs if run.row == row]
+        axes.plot([run.took / run.predicted for run in chosen], [height] * len(chosen), "o", color=chosen[0].colour, alpha=0.85)
+        trained = sorted(run.with_experts / run.predicted for run in chosen if run.with_experts is not None)
+        if trained:
+            axes.plot([trained[len(trained) // 2]], [height], "|", color=INK, markersize=16, markeredgewidth=2)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("predicted seconds, this machine now")
-    axes.set_ylabel("seconds on record")
-    axes.text(ends[1], ends[1], "as predicted", ha="right", va="bottom", fontsize=10, color=INK)
-    drawn.legend(loc="outside lower center", ncols=2)
+    ratios = [value for run in runs for value in (run.took / run.predicted, (run.with_experts or run.predicted) / run.predicted)]
+    _plain_ticks(axes.xaxis, min(0.4, *ratios) / 1.2, max(2.5, *ratios) * 1.2)
+    axes.set_xlim(min(0.4, *ratios) / 1.2, max(2.5, *ratios) * 1.2)
+    axes.set_xlabel("seconds on record, in units of the predicted ones")
     return drawn
+
+
+def _plain_ticks(axis: Any, low: float, high: float) -> None:
+    """One, two and five times powers of ten between two ends, written out."""
+    ticks = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_ticks([], minor=True)
 
 
 @style()
@@ -141,13 +155,15 @@ def walls(workers: Sequence[int], days: Mapping[str, Sequence[float]], floor: fl
     axes = drawn.subplots()
     for (name, values), colour in zip(days.items(), (COLOURS["endpoint"], COLOURS["published"], COLOURS["random"]), strict=False):
         axes.plot(workers, values, "o-", color=colour)
-        axes.annotate(name, (workers[0], values[0]), xytext=(8, 6), textcoords="offset points", fontsize=11, color=colour)
+        middle = len(workers) // 2
+        axes.annotate(name, (workers[middle], values[middle]), xytext=(8, 7), textcoords="offset points", fontsize=11, color=colour, bbox=PAPER)
     axes.axhline(floor, color=RECORD, linewidth=1.2, linestyle="--")
-    axes.text(workers[0], floor, "the longest cell with its experts", va="bottom", fontsize=10, color=INK)
+    axes.text(workers[0], floor, "the longest chain: one expert, then one cell", va="top", fontsize=10, color=INK)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(workers, [str(count) for count in workers])
     axes.minorticks_off()
+    _plain_ticks(axes.yaxis, *axes.get_ylim())
     axes.set_xlabel("workers, each as fast as one core of this machine")
     axes.set_ylabel("days, predicted")
     axes.grid(axis="y")

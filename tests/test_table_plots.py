@@ -36,12 +36,17 @@ def test_one_row_is_enough():
     assert len(axes.containers) == 1 and [label.get_text() for label in axes.get_xticklabels()] == ["1", "5", "10", "50"]
 
 
-def test_a_dot_a_run_on_equal_scales():
-    runs = [table_plots.Timed("a", 10.0, 20.0, "published"), table_plots.Timed("b", 30.0, 20.0, "random"), table_plots.Timed("c", 5.0, 5.0, "published")]
+def test_a_dot_a_run_in_units_of_the_prediction():
+    runs = [
+        table_plots.Timed("a", "#111111", 10.0, 20.0, 30.0),
+        table_plots.Timed("b", "#222222", 30.0, 15.0),
+        table_plots.Timed("a", "#111111", 5.0, 5.0, 15.0),
+    ]
     (axes,) = table_plots.predicted_and_measured(runs).axes
-    line, *dots = axes.lines
-    assert line.get_xdata().tolist() == line.get_ydata().tolist()
-    assert dots[0].get_xdata().tolist() == [10.0, 5.0] and dots[0].get_ydata().tolist() == [20.0, 5.0] and len(dots) == 2
+    one, first, tick, second = axes.lines
+    assert set(one.get_xdata()) == {1}
+    assert first.get_xdata().tolist() == [2.0, 1.0] and tick.get_xdata().tolist() == [3.0] and second.get_xdata().tolist() == [0.5]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
 
 
 def test_growth_is_fitted_to_the_dots():
