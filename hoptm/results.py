@@ -51,7 +51,7 @@ NAMES = {
 
 
 def stored(kind: str) -> Path:
-    """The folder of what ships with the book: `records` or `distilled`, in a checkout or in the installed package."""
+    """The folder of what ships with the book: `records`, `distilled` or `bench`, in a checkout or in the installed package."""
     package = Path(__file__).resolve().parent
     for folder in (package.parent / "data" / kind, package / "stored" / kind):
         if folder.is_dir():
@@ -97,11 +97,33 @@ def arm(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc
 
 def gain(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> Interval:
     """Mean and 95 % interval of first minus second over the seeds that both arms share."""
+    found = differences(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile)
+    if len(found) < 2:
+        raise DataError(f"{first} and {second} share {len(found)} seeds on record for {dataset}, IPC {ipc}; a paired interval needs two.")
+    return paired_interval(list(found.values()), [0.0] * len(found))
+
+
+def differences(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> dict[int, float]:
+    """First minus second of a score, for each seed that both arms share; empty where they share none."""
     one, other = (by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score) for method in (first, second))
-    shared = sorted(set(one) & set(other))
-    if len(shared) < 2:
-        raise DataError(f"{first} and {second} share {len(shared)} seeds on record for {dataset}, IPC {ipc}; a paired interval needs two.")
-    return paired_interval([one[seed] for seed in shared], [other[seed] for seed in shared])
+    return {seed: one[seed] - other[seed] for seed in sorted(set(one) & set(other))}
+
+
+def gaps(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> dict[int, float]:
+    """All real images minus an arm, for each seed that both have; above 0 the arm falls short. Empty where there is none.
+
+    All real images know nothing of paths and budgets, so their record serves every profile with the same network and evaluation.
+    """
+    small = select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)
+    if not small:
+        return {}
+    judged = [small[0].config[part] for part in ("network", "evaluation")]
+    whole = {
+        record.seed: record for record in records
+        if (record.dataset["name"], record.method) == (dataset, "full") and [record.config[part] for part in ("network", "evaluation")] == judged
+    }  # fmt: skip
+    full, arm_scores = by_seed(list(whole.values()), score), by_seed(small, score)
+    return {seed: full[seed] - arm_scores[seed] for seed in sorted(set(full) & set(arm_scores))}
 
 
 def difference(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast", least: int = 3) -> str:
