@@ -1,98 +1,20 @@
-"""What can be measured to decide a claim: a comparison of records with a bound, the side on which the claim holds, and one word for the outcome.
-
-No word is given by hand: a comparison without enough on record is untested, whatever one hopes.
-"""
+"""What can decide a claim: gains, gaps to all real images, ratios of the benchmark, replays; and the evidence they are measured on."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hoptm.errors import FileError
-from hoptm.intervals import Interval, interval
 from hoptm.records import Record, read_records
 from hoptm.results import NAMES, by_seed, differences, gaps, select, stored
+from hoptm.verdicts import SEEDS, Evidence, Measured
 from hoptm.verify import Verdict, golden_files, verify
 
-VERDICTS = {
-    "reproduced": "the whole interval lies on the claim's side of its bound",
-    "not reproduced": "the whole interval lies on the other side",
-    "no difference shown": "the interval holds the bound: neither the claim nor its opposite is shown",
-    "untested": "too few seeds on record, or nothing that could decide it",
-}
-"""Every word that a finding may say, with what it means; the bound of a gain is 0."""
-REPRODUCED, NOT_REPRODUCED, NO_DIFFERENCE, UNTESTED = VERDICTS
-SEEDS = 3
-"""The fewest seeds that a verdict may rest on, unless the claim asks for more."""
 SETS = {"pneumoniamnist": "PneumoniaMNIST", "pbc-28": "PBC-28", "cxr-open": "open chest X-rays", "pathmnist": "PathMNIST", "phantom": "phantom"}
 """What a data set is called on the page; others keep the name they have."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that a verdict may rest on."""
-
-    records: Sequence[Record] = ()
-    engine: Mapping[str, Any] = field(default_factory=dict)
-    """The stored run of `make bench`."""
-    curves: Sequence[Mapping[str, Any]] = ()
-    """Stored runs of `benchmarks/time_to_quality.py`."""
-    replays: Mapping[str, float] = field(default_factory=dict)
-    """Largest relative error of each golden file; infinite where a mask differs."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One comparison, measured: values a seed, their interval if there are two or more, and the word."""
-
-    name: str
-    values: tuple[float, ...]
-    bound: float
-    above: bool
-    """Whether the claim holds above the bound; else below it."""
-    needs: int
-    missing: str = ""
-    """What is not on record, in words, where that is why there are too few values."""
-    form: str = "+.3f"
-    """How a number is printed."""
-    sampled: bool = True
-    """Whether the values are a sample; a single count or an exact replay is not, and stands for itself."""
-
-    @property
-    def interval(self) -> Interval | None:
-        """The 95 % interval of the mean by Student's t; of a count, the count; None where there is too little."""
-        if not self.sampled:
-            return Interval(self.values[0], self.values[0], self.values[0], 1, None, "a count") if self.values else None
-        return interval(self.values) if len(self.values) > 1 else None
-
-    @property
-    def verdict(self) -> str:
-        """The word, by the rule in VERDICTS. An interval that only touches the bound holds it."""
-        found = self.interval
-        if found is None or len(self.values) < self.needs:
-            return UNTESTED
-        low, high = (found.low, found.high) if self.above else (-found.high, -found.low)
-        bound = self.bound if self.above else -self.bound
-        return REPRODUCED if low > bound else NOT_REPRODUCED if high < bound else NO_DIFFERENCE
-
-    def __str__(self) -> str:
-        """Name, mean, interval and n; or what is missing."""
-        found, count = self.interval, f"n={len(self.values)}" if self.sampled else "one count"
-        if found is None or (len(self.values) < self.needs and not self.values):
-            return f"{self.name} ({self.missing or count})"
-        ends = f" [{found.low:{self.form}}, {found.high:{self.form}}]" if self.sampled else ""
-        short = f", needs {self.needs}" if len(self.values) < self.needs else ""
-        return f"{self.name} {found.mean:{self.form}}{ends} {count}{short}"
-
-
-class Comparison(Protocol):
-    """What can be measured on evidence."""
-
-    def measure(self, evidence: Evidence) -> Measured:
-        """The comparison on this evidence; without values where there is nothing to compare."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -150,15 +72,15 @@ class GapBelow:
         """First minus second, in points, over the seeds that all sets and both arms share."""
         (one, lacks), (other, lacks_too) = (_points(evidence, method, self.ipcs, self.profile) for method in (self.first, self.second))
         values = tuple(one[seed] - other[seed] for seed in sorted(set(one) & set(other)))
-        missing = "" if values else "; ".join(dict.fromkeys(words for words in (lacks, lacks_too) if words)) or "no seed shared"
-        return Measured(f"less that of {NAMES[self.second]}, points", values, 0.0, False, self.needs, missing, "+.2f")
+        missing = "" if values else lacks or lacks_too or "no seed shared"
+        return Measured(f"less that of {NAMES[self.second]}", values, 0.0, False, self.needs, missing, "+.2f")
 
 
 def _points(evidence: Evidence, method: str, ipcs: Sequence[tuple[str, int]], profile: str) -> tuple[dict[int, float], str]:
     by_set = {name: gaps(evidence.records, "accuracy", dataset=name, method=method, ipc=ipc, profile=profile) for name, ipc in ipcs}
     absent = [SETS.get(name, name) for name, found in by_set.items() if not found]
     shared = sorted(set.intersection(*(set(found) for found in by_set.values())))
-    missing = f"no pair with all real images: {', '.join(absent)}" if absent else "" if shared else "no seed shared by the sets"
+    missing = f"no seed with both {NAMES[method]} and all real images: {', '.join(absent)}" if absent else "" if shared else "no seed shared by the sets"
     return {seed: 100 * math.fsum(max(0.0, found[seed]) for found in by_set.values()) / len(by_set) for seed in shared}, missing
 
 
@@ -232,7 +154,7 @@ class Replayed:
     def measure(self, evidence: Evidence) -> Measured:
         """The largest error of all files."""
         worst = (max(evidence.replays.values()),) if evidence.replays else ()
-        return Measured("largest relative error", worst, self.bound, False, 1, "" if worst else "nothing replayed", ".0e", False)
+        return Measured("largest relative error", worst, self.bound, False, 1, "" if worst else "nothing replayed", "", False)
 
 
 @dataclass(frozen=True)

@@ -164,3 +164,18 @@ def gains_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int],
             text = "".join(f"  {cell.mean:+7.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" for cell in cells)
             lines.append(f"{ipc:4d}  {NAMES[first] + ' against ' + NAMES[second]:58s} {cells[0].n:2d}{text}")
     return "\n".join(lines)
+
+
+def gaps_table(records: Sequence[Record], *, ipcs: Sequence[tuple[str, int]], methods: Sequence[str], profile: str = "tuned") -> str:
+    """Accuracy points missing to all real images, for each data set with its number of images a class and each arm, as plain text.
+
+    Below 0 an arm scores above all real images. An arm with fewer than two seeds beside all real images keeps its row, without an interval.
+    """
+    lines = [f"{'data set':16s} {'IPC':>4s}  {'arm':26s} {'n':>2s}  gap in accuracy points"]
+    for dataset, ipc in ipcs:
+        for method in methods:
+            found = [100 * one for one in gaps(records, "accuracy", dataset=dataset, method=method, ipc=ipc, profile=profile).values()]
+            cell = interval(found) if len(found) > 1 else None
+            text = f"{cell.mean:+6.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" if cell else "too few seeds"
+            lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:26s} {len(found):2d}  {text}")
+    return "\n".join(lines)
