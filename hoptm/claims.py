@@ -11,7 +11,7 @@ from typing import Any
 
 from hoptm.comparisons import SETS, Engine, Gain, Gap, GapBelow, Nothing, Reach, Replayed, Within
 from hoptm.results import NAMES
-from hoptm.verdicts import Claim, Comparison
+from hoptm.verdicts import Claim
 from hoptm.verify import TOLERANCE
 
 TENTH = (("pneumoniamnist", 235), ("pbc-28", 149))
@@ -121,18 +121,26 @@ def headline() -> list[Claim]:
 
 def engine() -> list[Claim]:
     """What is claimed of the engine: its time and memory, how soon a set is good, and that it equals the released method."""
-    lean, kept, words = "compiled, none kept", "compiled, all kept", "time and memory against plain autograd"
-    timed = [(lean, 80, 128, 0.85), (kept, 80, 128, 0.75), (kept, 20, 32, 0.55), (lean, 80, 128, 0.65), (kept, 80, 128, 0.5), (kept, 20, 32, 0.4)]
-    quick = [("pneumoniamnist", 10, "auc", 120.0, 0.02), ("pbc-28", 1, "accuracy", 720.0, 0.1), ("pbc-28", 10, "accuracy", 720.0, 0.02)]
-    decided: list[tuple[str, Comparison]] = [
-        (f"width {width}, {arm}: time below {bound}", Engine(steps, width, arm, "pairs", bound)) for arm, steps, width, bound in timed
+    lean, kept, record = "compiled, none kept", "compiled, all kept", "stored benchmark"
+    timed = [
+        ("promised", kept, 80, 128, 0.75),
+        ("promised", kept, 20, 32, 0.55),
+        ("aim", lean, 80, 128, 0.65),
+        ("aim", kept, 80, 128, 0.5),
+        ("aim", kept, 20, 32, 0.4),
     ]
-    memory: tuple[str, Comparison] = (f"width 128, {lean}: memory below 1/8", Engine(80, 128, lean, "memory_ratio", 1 / 8))
-    gpu: tuple[str, Comparison] = ("on a GPU: time below 0.2", Nothing("no run on a GPU on record"))
-    sooner = [(f"{SETS[name]}, IPC {ipc}, above {bound}", Within(name, ipc, score, seconds, bound)) for name, ipc, score, seconds, bound in quick]
-    exact = Claim("equal to the released method", f"below {TOLERANCE:g}", "project", "hoptm verify", (Replayed(TOLERANCE),))
-    found = [Claim(words, where, "project", "stored benchmark", (one,)) for where, one in (*decided, memory, gpu)]
-    return [exact, *found, *(Claim("gain over random, from nothing", where, "project", "stored benchmark", (one,)) for where, one in sooner)]
+    quick = [("pneumoniamnist", 10, "auc", 120.0, 0.02), ("pbc-28", 1, "accuracy", 720.0, 0.1), ("pbc-28", 10, "accuracy", 720.0, 0.02)]
+    limits = Engine(80, 128, lean, "pairs", 0.85), Engine(80, 128, lean, "memory_ratio", 1 / 8)
+    against, quickly = "quicker and leaner than plain autograd, ", "gain over random, from nothing, aim"
+    return [
+        Claim("equal to the released method", f"below {TOLERANCE:g}", "project", "hoptm verify", (Replayed(TOLERANCE),)),
+        Claim(against + "promised", f"width 128, {lean}: time below 0.85, memory below 1/8", "project", record, limits),
+        *(Claim(against + kind, f"width {width}, {arm}: time below {bound}", "project", record, (Engine(steps, width, arm, "pairs", bound),))
+          for kind, arm, steps, width, bound in timed),
+        Claim(against + "aim", "on a GPU: time below 0.2", "project", record, (Nothing("no run on a GPU on record"),)),
+        *(Claim(quickly, f"{SETS[name]}, IPC {ipc}, above {bound}", "project", record, (Within(name, ipc, score, seconds, bound),))
+          for name, ipc, score, seconds, bound in quick),
+    ]  # fmt: skip
 
 
 FAMILIES: Mapping[str, Callable[[], list[Claim]]] = {

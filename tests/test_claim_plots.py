@@ -1,11 +1,14 @@
 """The figure of findings: every row, every word, in its colour."""
 
 import dataclasses
+import io
 
+import numpy as np
 import pytest
 from known_findings import FEW, LOST, OPEN, WON, claim
+from PIL import Image
 
-from hoptm.claim_plots import MARKERS, VERDICT_COLOURS, gains
+from hoptm.claim_plots import MARKERS, VERDICT_COLOURS, gains, picture
 from hoptm.errors import ConfigError
 from hoptm.verdicts import VERDICTS, Evidence, Finding, judge
 
@@ -60,3 +63,13 @@ def test_verdicts_differ_in_colour_and_marker_and_can_be_read():
 def test_findings_without_a_gain_are_refused():
     with pytest.raises(ConfigError, match=r"verdicts\.table"):
         gains(findings()[-1:])
+
+
+def test_a_picture_is_the_figure_in_fewer_bytes():
+    drawn, whole = gains(findings()), io.BytesIO()
+    drawn.savefig(whole, format="png", bbox_inches="tight")
+    made = picture(drawn)._repr_png_()
+    assert len(made) < 0.5 * len(whole.getvalue())
+    ours, theirs = (np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(float) for png in (made, whole.getvalue()))
+    assert ours.shape == theirs.shape and abs(ours - theirs).mean() < 2
+    assert repr(picture(drawn)) == "Picture()"
