@@ -122,5 +122,5 @@ def picture(drawn: Figure, colours: int = 64) -> Picture:
     whole, small = io.BytesIO(), io.BytesIO()
     drawn.savefig(whole, format="png", bbox_inches="tight")
     with Image.open(whole) as seen:
-        seen.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+        seen.convert("RGB").quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
     return Picture(small.getvalue())

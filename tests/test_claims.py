@@ -36,14 +36,15 @@ def test_the_papers_own_claims_rest_on_its_data_and_settings_alone() -> None:
 def test_tables_become_claims_number_by_number() -> None:
     tables = published_tables()["tables"]
     reached = [part for claim in paper() for part in claim.comparisons if isinstance(part, Reach)]
-    printed = [(tables[name]["dataset"], int(ipc), *cell) for name in tables for ipc, cell in tables[name]["rows"]["HoP-TM"].items()]
+    names = {"PathMNIST": "pathmnist", "COVID19-CXR": "covid19-cxr"}
+    printed = [(names[one["dataset"]], int(ipc), *cell) for one in tables.values() for ipc, cell in one["rows"]["HoP-TM"].items()]
     assert [(part.dataset, part.ipc, part.mean, part.deviation) for part in reached] == printed and len(printed) == 9
     above = {claim.where.split(",")[0]: claim for claim in paper() if "above other methods" in claim.words}
     assert set(above) == {"DM", "IDM", "MTT", "FTD", "DATM", "ATT"}
     assert above["IDM"].where == "IDM, IPC 5, 10, 100, 1000", "at one image a class the table has IDM above: no claim"
     assert [part.ipc for part in above["MTT"].comparisons if isinstance(part, Gain)] == [1, 5, 10, 100, 1000]
-    assert isinstance(above["ATT"].comparisons[0], Nothing)
-    assert published_tables()["status"] == "transcribed"
+    assert isinstance(above["IDM"].comparisons[0], Nothing)
+    assert "transcribed" in published_tables()["status"]
 
 
 def test_the_headline_is_the_bound_and_random_together() -> None:
