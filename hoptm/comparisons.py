@@ -9,7 +9,7 @@ from typing import Any
 
 from hoptm.errors import FileError
 from hoptm.records import Record, read_records
-from hoptm.results import NAMES, by_seed, differences, gaps, select, stored
+from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, select, stored
 from hoptm.verdicts import SEEDS, Evidence, Measured
 from hoptm.verify import Verdict, golden_files, verify
 
@@ -32,7 +32,7 @@ class Gain:
     def measure(self, evidence: Evidence) -> Measured:
         """The differences over the seeds that both arms have."""
         setting: dict[str, Any] = {"dataset": self.dataset, "ipc": self.ipc, "profile": self.profile}
-        found = differences(evidence.records, self.score, first=self.first, second=self.second, **setting)
+        found = gains_by_seed(evidence.records, self.score, first=self.first, second=self.second, **setting)
         absent = [NAMES.get(arm, arm) for arm in (self.first, self.second) if not select(evidence.records, method=arm, **setting)]
         missing = "" if found else f"no records of {', '.join(absent)}" if absent else "no seed shared"
         return Measured("AUC" if self.score == "auc" else self.score, tuple(found.values()), 0.0, True, self.needs, missing)
@@ -77,7 +77,7 @@ class GapBelow:
 
 
 def _points(evidence: Evidence, method: str, ipcs: Sequence[tuple[str, int]], profile: str) -> tuple[dict[int, float], str]:
-    by_set = {name: gaps(evidence.records, "accuracy", dataset=name, method=method, ipc=ipc, profile=profile) for name, ipc in ipcs}
+    by_set = {name: gaps_by_seed(evidence.records, "accuracy", dataset=name, method=method, ipc=ipc, profile=profile) for name, ipc in ipcs}
     absent = [SETS.get(name, name) for name, found in by_set.items() if not found]
     shared = sorted(set.intersection(*(set(found) for found in by_set.values())))
     missing = f"no seed with both {NAMES[method]} and all real images: {', '.join(absent)}" if absent else "" if shared else "no seed shared by the sets"

@@ -97,19 +97,19 @@ def arm(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc
 
 def gain(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> Interval:
     """Mean and 95 % interval of first minus second over the seeds that both arms share."""
-    found = differences(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile)
+    found = gains_by_seed(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile)
     if len(found) < 2:
         raise DataError(f"{first} and {second} share {len(found)} seeds on record for {dataset}, IPC {ipc}; a paired interval needs two.")
     return paired_interval(list(found.values()), [0.0] * len(found))
 
 
-def differences(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> dict[int, float]:
+def gains_by_seed(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> dict[int, float]:
     """First minus second of a score, for each seed that both arms share; empty where they share none."""
     one, other = (by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score) for method in (first, second))
     return {seed: one[seed] - other[seed] for seed in sorted(set(one) & set(other))}
 
 
-def gaps(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> dict[int, float]:
+def gaps_by_seed(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> dict[int, float]:
     """All real images minus an arm, for each seed that both have; above 0 the arm falls short. Empty where there is none.
 
     All real images know nothing of paths and budgets, so their record serves every profile with the same network and evaluation.
@@ -174,7 +174,7 @@ def gaps_table(records: Sequence[Record], *, ipcs: Sequence[tuple[str, int]], me
     lines = [f"{'data set':16s} {'IPC':>4s}  {'arm':26s} {'n':>2s}  gap in accuracy points"]
     for dataset, ipc in ipcs:
         for method in methods:
-            found = [100 * one for one in gaps(records, "accuracy", dataset=dataset, method=method, ipc=ipc, profile=profile).values()]
+            found = [100 * one for one in gaps_by_seed(records, "accuracy", dataset=dataset, method=method, ipc=ipc, profile=profile).values()]
             cell = interval(found) if len(found) > 1 else None
             text = f"{cell.mean:+6.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" if cell else "too few seeds"
             lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:26s} {len(found):2d}  {text}")

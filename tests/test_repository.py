@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
     "__main__", "cli", "notebooks", "claims", "comparisons", "claim_plots", "verdicts", "verify", "cost", "together_plots", "data_plots", "film_plots",
-    "order_plots", "path_plots", "gradient_plots", "plots", "results", "search", "distill", "outer", "descent", "matching", "inner_losses", "arms", "leaf", "latent_controls", "card_page", "card",
+    "order_plots", "path_plots", "gradient_plots", "plots", "results", "search", "distill", "outer", "descent", "matching",
+    "inner_losses", "arms", "leaf", "latent_controls", "card_page", "card",
     "exports", "fidelity", "fairness", "baselines", "matching_baselines", "embeddings", "evaluate", "intervals", "scores", "synthetic",
     "synthetic_file", "latent", "rendering", "vae", "experts", "trajectories", "records", "adjoint", "unroll", "truncated", "representable",
     "kernels", "inner", "orders", "path_losses", "shape", "progressive", "augment", "passes", "native", "networks", "layers", "parameters", "data",
