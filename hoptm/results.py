@@ -97,11 +97,33 @@ def arm(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc
 
 def gain(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> Interval:
     """Mean and 95 % interval of first minus second over the seeds that both arms share."""
+    found = gains_by_seed(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile)
+    if len(found) < 2:
+        raise DataError(f"{first} and {second} share {len(found)} seeds on record for {dataset}, IPC {ipc}; a paired interval needs two.")
+    return paired_interval(list(found.values()), [0.0] * len(found))
+
+
+def gains_by_seed(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> dict[int, float]:
+    """First minus second of a score, for each seed that both arms share; empty where they share none."""
     one, other = (by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score) for method in (first, second))
-    shared = sorted(set(one) & set(other))
-    if len(shared) < 2:
-        raise DataError(f"{first} and {second} share {len(shared)} seeds on record for {dataset}, IPC {ipc}; a paired interval needs two.")
-    return paired_interval([one[seed] for seed in shared], [other[seed] for seed in shared])
+    return {seed: one[seed] - other[seed] for seed in sorted(set(one) & set(other))}
+
+
+def gaps_by_seed(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> dict[int, float]:
+    """All real images minus an arm, for each seed that both have; above 0 the arm falls short. Empty where there is none.
+
+    All real images know nothing of paths and budgets, so their record serves every profile with the same network and evaluation.
+    """
+    small = select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)
+    if not small:
+        return {}
+    judged = [small[0].config[part] for part in ("network", "evaluation")]
+    whole = {
+        record.seed: record for record in records
+        if (record.dataset["name"], record.method) == (dataset, "full") and [record.config[part] for part in ("network", "evaluation")] == judged
+    }  # fmt: skip
+    full, arm_scores = by_seed(list(whole.values()), score), by_seed(small, score)
+    return {seed: full[seed] - arm_scores[seed] for seed in sorted(set(full) & set(arm_scores))}
 
 
 def difference(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast", least: int = 3) -> str:
@@ -141,4 +163,19 @@ def gains_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int],
             cells = [gain(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile) for score in SCORES]
             text = "".join(f"  {cell.mean:+7.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" for cell in cells)
             lines.append(f"{ipc:4d}  {NAMES[first] + ' against ' + NAMES[second]:58s} {cells[0].n:2d}{text}")
+    return "\n".join(lines)
+
+
+def gaps_table(records: Sequence[Record], *, ipcs: Sequence[tuple[str, int]], methods: Sequence[str], profile: str = "tuned") -> str:
+    """Accuracy points missing to all real images, for each data set with its number of images a class and each arm, as plain text.
+
+    Below 0 an arm scores above all real images. An arm with fewer than two seeds beside all real images keeps its row, without an interval.
+    """
+    lines = [f"{'data set':16s} {'IPC':>4s}  {'arm':26s} {'n':>2s}  gap in accuracy points"]
+    for dataset, ipc in ipcs:
+        for method in methods:
+            found = [100 * one for one in gaps_by_seed(records, "accuracy", dataset=dataset, method=method, ipc=ipc, profile=profile).values()]
+            cell = interval(found) if len(found) > 1 else None
+            text = f"{cell.mean:+6.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" if cell else "too few seeds"
+            lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:26s} {len(found):2d}  {text}")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from hoptm import records as module
 from hoptm.config import configure, from_dict
 from hoptm.errors import DataError, FileError
 from hoptm.records import Record, commit, peak_bytes, read_records, versions, write_record
-from hoptm.results import arm, arms_table, by_seed, difference, gain, gains_table, select, stored
+from hoptm.results import arm, arms_table, by_seed, difference, gain, gains_by_seed, gains_table, gaps_by_seed, gaps_table, select, stored
 
 
 def _record(method, seed, values, ipc=1, dataset="pneumoniamnist"):
@@ -113,3 +113,25 @@ def test_a_difference_in_words(values, words):
     asked = {"dataset": "pneumoniamnist", "first": "velocity", "second": "random", "ipc": 1}
     assert difference(base + other, "auc", **asked) == words
     assert difference(base[:2] + other, "auc", **asked) == difference(base, "auc", **asked) == "not on record"
+
+
+def test_differences_and_gaps_go_by_seed_and_by_what_was_judged():
+    whole = [_record("full", seed, [0.9 + 0.01 * seed], ipc=0) for seed in range(1, 3)]
+    setting = {"dataset": "pneumoniamnist", "ipc": 1}
+    assert gains_by_seed(RECORDS, "accuracy", first="endpoint", second="random", **setting) == pytest.approx({0: 0.21, 1: 0.07, 2: 0.13, 3: 0.19})
+    assert gains_by_seed(RECORDS, "accuracy", first="endpoint", second="published", **setting) == {}
+    assert gaps_by_seed([*RECORDS, *whole], "accuracy", method="endpoint", **setting) == pytest.approx({1: 0.91 - 0.82, 2: 0.92 - 0.83})
+    assert gaps_by_seed(RECORDS, "accuracy", method="endpoint", **setting) == {} == gaps_by_seed(whole, "accuracy", method="endpoint", **setting)
+    elsewhere = [dataclasses.replace(one, config={**one.config, "profile": "tuned"}) for one in whole]
+    assert gaps_by_seed([*RECORDS, *elsewhere], "accuracy", method="endpoint", **setting) == pytest.approx({1: 0.09, 2: 0.09})
+    weaker = [dataclasses.replace(one, config={**one.config, "evaluation": {}}) for one in whole]
+    assert gaps_by_seed([*RECORDS, *weaker], "accuracy", method="endpoint", **setting) == {}
+
+
+def test_the_table_of_gaps_is_in_points_and_keeps_what_is_missing():
+    whole = [_record("full", seed, [0.9 + 0.01 * seed], ipc=0) for seed in range(1, 3)]
+    made = [dataclasses.replace(one, config={**one.config, "profile": "tuned"}) for one in (*RECORDS, *whole)]
+    head, first, second = gaps_table(made, ipcs=[("pneumoniamnist", 1)], methods=("endpoint", "extended")).splitlines()
+    assert "points" in head
+    assert first.split() == ["pneumoniamnist", "1", "end", "point", "2", "+9.00", "[+9.00,", "+9.00]"]
+    assert second.split() == ["pneumoniamnist", "1", "extended", "0", "too", "few", "seeds"]

@@ -1,0 +1,192 @@
+"""What can decide a claim: gains, gaps to all real images, ratios of the benchmark, replays; and the evidence they are measured on."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hoptm.errors import FileError
+from hoptm.records import Record, read_records
+from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, select, stored
+from hoptm.verdicts import SEEDS, Evidence, Measured
+from hoptm.verify import Verdict, golden_files, verify
+
+SETS = {"pneumoniamnist": "PneumoniaMNIST", "pbc-28": "PBC-28", "cxr-open": "open chest X-rays", "pathmnist": "PathMNIST", "phantom": "phantom"}
+"""What a data set is called on the page; others keep the name they have."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One arm minus another, paired seed by seed; the claim is a gain above 0."""
+
+    first: str
+    second: str
+    dataset: str
+    ipc: int
+    profile: str = "tuned"
+    score: str = "accuracy"
+    needs: int = SEEDS
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """The differences over the seeds that both arms have."""
+        setting: dict[str, Any] = {"dataset": self.dataset, "ipc": self.ipc, "profile": self.profile}
+        found = gains_by_seed(evidence.records, self.score, first=self.first, second=self.second, **setting)
+        absent = [NAMES.get(arm, arm) for arm in (self.first, self.second) if not select(evidence.records, method=arm, **setting)]
+        missing = "" if found else f"no records of {', '.join(absent)}" if absent else "no seed shared"
+        return Measured("AUC" if self.score == "auc" else self.score, tuple(found.values()), 0.0, True, self.needs, missing)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Accuracy points missing to all real images, meaned over data sets, a negative gap counted as 0; the claim is a gap below the bound.
+
+    Seeds are those that every set shares. A gap is counted as 0 for each set and seed before the mean, so luck with one seed cannot pay for another.
+    """
+
+    method: str
+    ipcs: tuple[tuple[str, int], ...]
+    """Data sets, each with its number of images a class."""
+    bound: float
+    profile: str = "tuned"
+    needs: int = SEEDS
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """One mean over the sets for each shared seed, in points."""
+        values, missing = _points(evidence, self.method, self.ipcs, self.profile)
+        return Measured(f"gap of {NAMES[self.method]}, points", tuple(values.values()), self.bound, False, self.needs, missing, "+.2f")
+
+
+@dataclass(frozen=True)
+class GapBelow:
+    """The same gap of one arm against that of another, paired; the claim is that the first one's is smaller."""
+
+    first: str
+    second: str
+    ipcs: tuple[tuple[str, int], ...]
+    profile: str = "tuned"
+    needs: int = SEEDS
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """First minus second, in points, over the seeds that all sets and both arms share."""
+        (one, lacks), (other, lacks_too) = (_points(evidence, method, self.ipcs, self.profile) for method in (self.first, self.second))
+        values = tuple(one[seed] - other[seed] for seed in sorted(set(one) & set(other)))
+        missing = "" if values else lacks or lacks_too or "no seed shared"
+        return Measured(f"less that of {NAMES[self.second]}", values, 0.0, False, self.needs, missing, "+.2f")
+
+
+def _points(evidence: Evidence, method: str, ipcs: Sequence[tuple[str, int]], profile: str) -> tuple[dict[int, float], str]:
+    by_set = {name: gaps_by_seed(evidence.records, "accuracy", dataset=name, method=method, ipc=ipc, profile=profile) for name, ipc in ipcs}
+    absent = [SETS.get(name, name) for name, found in by_set.items() if not found]
+    shared = sorted(set.intersection(*(set(found) for found in by_set.values())))
+    missing = f"no seed with both {NAMES[method]} and all real images: {', '.join(absent)}" if absent else "" if shared else "no seed shared by the sets"
+    return {seed: 100 * math.fsum(max(0.0, found[seed]) for found in by_set.values()) / len(by_set) for seed in shared}, missing
+
+
+@dataclass(frozen=True)
+class Reach:
+    """An arm's accuracy against a printed mean; the claim is to lie above it, less one printed standard deviation. All in points."""
+
+    method: str
+    dataset: str
+    ipc: int
+    mean: float
+    deviation: float
+    profile: str = "paper"
+    needs: int = SEEDS
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """Accuracy a seed, in points."""
+        found = by_seed(select(evidence.records, dataset=self.dataset, method=self.method, ipc=self.ipc, profile=self.profile), "accuracy")
+        missing = "" if found else "no records"
+        return Measured("accuracy, points", tuple(100 * one for one in found.values()), self.mean - self.deviation, True, self.needs, missing, ".2f")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A ratio to plain autograd in the stored benchmark; the claim is to lie below the bound. Times are paired, memory is one count."""
+
+    steps: int
+    width: int
+    arm: str
+    key: str
+    """`pairs` for time, `memory_ratio` for peak memory over the bare process."""
+    bound: float
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """The ratios of the interleaved pairs, or the one of memory."""
+        settings = [one for one in evidence.engine.get("settings", ()) if (one["setting"]["steps"], one["setting"]["width"]) == (self.steps, self.width)]
+        found = settings[0]["arms"].get(self.arm, {}).get(self.key, ()) if settings else ()
+        values, timed = tuple(found) if isinstance(found, Sequence) else (found,), self.key == "pairs"
+        name = "time" if timed else "memory"
+        return Measured(name, values, self.bound, False, SEEDS if timed else 1, "" if values else "not in the stored benchmark", ".3f", timed)
+
+
+@dataclass(frozen=True)
+class Within:
+    """The gain over random images that a run from nothing has reached within so many CPU seconds; the claim is to lie above the bound."""
+
+    dataset: str
+    ipc: int
+    score: str
+    seconds: float
+    bound: float
+    method: str = "endpoint"
+    needs: int = SEEDS
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """The last gain on the clock, a value a seed; a run with no point so early has gained nothing."""
+        wanted = (self.dataset, self.ipc, self.method)
+        curves = [curve for curve in evidence.curves if (curve["dataset"], curve["ipc"], curve["method"]) == wanted]
+        early = [[point["gain"][self.score] for point in curve["points"] if point["cpu_seconds"] <= self.seconds] for curve in curves]
+        values = tuple(gains[-1] if gains else 0.0 for gains in early)
+        name = f"{'AUC' if self.score == 'auc' else self.score} within {self.seconds:g} CPU s"
+        return Measured(name, values, self.bound, True, self.needs, "" if values else "no curves on record")
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Frozen numbers of the released method, replayed in float64; the claim is a relative error below the bound in every file."""
+
+    bound: float
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """The largest error of all files."""
+        worst = (max(evidence.replays.values()),) if evidence.replays else ()
+        return Measured("largest relative error", worst, self.bound, False, 1, "" if worst else "nothing replayed", "", False)
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No record could decide this, and why."""
+
+    why: str
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """No values, whatever the evidence."""
+        return Measured("", (), 0.0, True, 1, self.why)
+
+
+def gather(records: Sequence[Record] | None = None) -> Evidence:
+    """What ships with the book: records, benchmarks, and the golden files replayed now (seconds). Raises FileError for a damaged file."""
+    bench = stored("bench")
+    replays = {path.name: verify(path) for path in golden_files()}
+    return Evidence(
+        read_records(stored("records")) if records is None else records,
+        _read(bench / "engine.json"),
+        [_read(path) for path in sorted((bench / "time_to_quality").glob("*.json"))],
+        {name: max(one.errors.values()) if not any(one.masks.values()) and not _undefined(one) else math.inf for name, one in replays.items()},
+    )
+
+
+def _undefined(replay: Verdict) -> bool:
+    return any(math.isnan(error) for error in replay.errors.values())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: not a stored benchmark ({error}). Make it again with make bench.") from error
+    return found
