@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from hoptm import augment
 from hoptm.adjoint import backward, forward
-from hoptm.config import Config, generator
+from hoptm.config import Config, EvaluationConfig, generator
 from hoptm.data import Splits
 from hoptm.experts import estimate_bytes, reachable_steps
 from hoptm.inner import Plan
@@ -116,3 +116,20 @@ def _seconds(work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter() - began)
     return min(times[1:])
+
+
+def evaluation_seconds(net: Network, images: int, settings: EvaluationConfig, augmentations: int, seed: int = 0) -> float:
+    """Seconds that judging one set of so many images takes: every recipe tried and every final network, from one measured step.
+
+    `augmentations` is how many fit the modality: the search tries each optimiser and step size under one of them, then the others.
+    Scoring validation and test is not counted.
+    """
+    chance = generator(seed, "cost")
+    tried = len(settings.sgd_lrs) + len(settings.adamw_lrs) + augmentations - 1
+    step = _train_seconds(net, net.initial(chance), min(settings.batch, images), chance)
+    return (tried + settings.networks) * settings.steps * step
+
+
+def in_words(seconds: float) -> str:
+    """Seconds in the unit that suits them: `45 s`, `3.2 min`, `5.0 h`."""
+    return _time(seconds)
