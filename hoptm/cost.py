@@ -19,6 +19,7 @@ from hoptm.experts import estimate_bytes, reachable_steps
 from hoptm.inner import Plan
 from hoptm.kernels import fastest
 from hoptm.networks import Network, network
+from hoptm.synthetic import budgets_of
 
 _PROCESS_BYTES = 350_000_000
 """Resident memory of Python with torch and scikit-learn loaded."""
@@ -62,7 +63,7 @@ def estimate(config: Config, splits: Splits) -> Cost:
     net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     chance = generator(config.seed, "cost")
     theta = net.initial(chance)
-    count = config.ipc * splits.classes
+    count = sum(budgets_of(config.budget, splits.classes))
     inner_batch, look_batch, expert_batch = min(match.batch, count), min(judged.batch, count), min(config.experts.batch, len(splits.train.labels))
 
     steps = reachable_steps(config, len(splits.train.labels))
