@@ -4,6 +4,7 @@ Time is predicted from one inner step and one training step measured on this mac
 machine. Memory and disk follow from the sizes of the network and the batch.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +14,14 @@ import torch.nn.functional as F
 
 from hoptm import augment
 from hoptm.adjoint import backward, forward
+from hoptm.arms import ARMS
 from hoptm.config import Config, EvaluationConfig, generator
 from hoptm.data import Splits
+from hoptm.errors import ConfigError
 from hoptm.experts import estimate_bytes, reachable_steps
 from hoptm.inner import Plan
 from hoptm.kernels import fastest
+from hoptm.matching_baselines import DC_FAST, DM_FAST, DSA_FAST, distribution_matching, gradient_matching
 from hoptm.networks import Network, network
 from hoptm.synthetic import budgets_of
 
@@ -129,6 +133,37 @@ def evaluation_seconds(net: Network, images: int, settings: EvaluationConfig, au
     tried = len(settings.sgd_lrs) + len(settings.adamw_lrs) + augmentations - 1
     step = _train_seconds(net, net.initial(chance), min(settings.batch, images), chance)
     return (tried + settings.networks) * settings.steps * step
+
+
+def arm_seconds(name: str, config: Config, splits: Splits) -> float:
+    """Seconds that an arm takes to make and to judge; sets matched without expert paths are measured on a small part of their work.
+
+    A VAE that is not in the cache is not counted. Raises ConfigError for an unknown arm.
+    """
+    if name not in ARMS:
+        raise ConfigError(f"no arm {name!r}; there are {', '.join(ARMS)}.")
+    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    judging = evaluation_seconds(net, sum(budgets_of(config.budget, splits.classes)), config.evaluation, len(splits.info.augmentations), config.seed)
+    if name in ("herding", "kcentre", "kmeans"):
+        chance = generator(config.seed, "cost")
+        return judging + config.evaluation.steps * _train_seconds(net, net.initial(chance), config.evaluation.batch, chance)
+    return judging + (_matching_seconds(name, config, splits) if name in ("dm", "dsa", "dc") else 0.0)
+
+
+def _matching_seconds(name: str, config: Config, splits: Splits) -> float:
+    if name == "dm":
+        whole = dataclasses.replace(DM_FAST, network=config.network, augmentation=splits.info.augmentations[-1])
+        part = dataclasses.replace(whole, iterations=2)
+        return whole.iterations / 2 * _once(lambda: distribution_matching(splits, config.ipc, part, config.seed))
+    full = dataclasses.replace(DSA_FAST if name == "dsa" else DC_FAST, network=config.network)
+    little = dataclasses.replace(full, iterations=1, rounds=2)
+    return full.iterations * full.rounds / 2 * _once(lambda: gradient_matching(splits, config.ipc, little, config.seed))
+
+
+def _once(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def in_words(seconds: float) -> str:

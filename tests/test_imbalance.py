@@ -42,7 +42,7 @@ def test_train_alone_is_thinned():
     whole = load("phantom:450")
     made, again, other = thinned(whole, 10.0, generator(0, "t")), thinned(whole, 10.0, generator(0, "t")), thinned(whole, 10.0, generator(1, "t"))
     counts = torch.bincount(made.train.labels)
-    assert counts.tolist() == tail_counts(torch.bincount(whole.train.labels), 10.0).tolist() and counts.max() == 10 * counts.min()
+    assert counts.tolist() == tail_counts(torch.bincount(whole.train.labels), 10.0).tolist() and 9 < float(counts.max() / counts.min()) < 11.5
     assert torch.equal(made.train.images, again.train.images) and not torch.equal(made.train.images, other.train.images)
     assert "imbalance factor of 10" in made.info.note and made.info.checksum == whole.info.checksum
     assert made.val is whole.val and made.test is whole.test
