@@ -39,9 +39,9 @@ def by_recipe(scores: Mapping[str, Mapping[str, Sequence[float]]], score: str = 
             axes.plot(values, [height] * len(values), "o", color=COLOURS[name], alpha=0.25, markersize=4, markeredgewidth=0)
             axes.plot([means[name]], [height], "D", color=COLOURS[name], markersize=8, markeredgecolor="white", zorder=3)
         axes.text(0, height + 0.22, recipe, transform=axes.get_yaxis_transform(), fontsize=11, va="bottom")
-    names = list(dict.fromkeys(name for arms in scores.values() for name in arms))
-    for place, name in enumerate(names):
-        drawn.text(0.02 + 0.36 * place, 1.0, NAMES[name], color=COLOURS[name], weight="bold", va="bottom", fontsize=11)
+    for name in dict.fromkeys(name for arms in scores.values() for name in arms):
+        axes.plot([], [], "D", color=COLOURS[name], markersize=8, label=NAMES[name])
+    drawn.legend(loc="outside upper left", ncols=2)
     axes.set_ylim(-len(scores) + 0.4, 0.8)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -62,10 +62,11 @@ def looking(on_test: Sequence[float], on_validation: Sequence[float], score: str
         (on_validation, COLOURS["full"], "kept by validation", "top"),
     ):
         axes.plot(looks, values, "-", color=colour)
-        axes.text(looks[-1], values[-1], words, color=colour, ha="right", va=align, fontsize=11)
+        axes.annotate(words, (looks[-1], values[-1]), (0, 6 if align == "bottom" else -6), textcoords="offset points", color=colour, ha="right", va=align)
+    axes.set_xticks([place for place in looks if place == 1 or place % 5 == 0])
     axes.set_xlabel("networks that were looked at")
     axes.set_ylabel(f"reported test {SCORE_NAMES[score]}")
-    axes.margins(y=0.2)
+    axes.margins(y=0.25)
     return drawn
 
 
@@ -86,7 +87,7 @@ def shifts(records: Sequence[Record], *, dataset: str, ipc: int, methods: Sequen
     return drawn
 
 
-def _bar(axes: Axes, found: Interval, height: float, colour: str) -> None:
+def _bar(axes: Axes, found: Interval, height: int, colour: str) -> None:
     axes.plot([found.low, found.high], [height, height], "-", color=colour, linewidth=3)
     axes.plot([found.mean], [height], "o", color=colour, markersize=8)
 

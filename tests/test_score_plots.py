@@ -64,9 +64,9 @@ def test_dots_are_the_scores():
     drawn = score_plots.by_recipe({"one": {"random": [0.5, 0.7], "endpoint": [0.8]}, "two": {"random": [0.6], "endpoint": [0.6]}})
     (axes,) = drawn.axes
     assert _words(drawn) == ["one", "two"]
-    marks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D"]
+    marks = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "D" and len(line.get_xdata())]
     assert marks == pytest.approx([0.6, 0.8, 0.6, 0.6])
-    assert {text.get_text() for text in drawn.texts} == {"fresh random real images", "end point"}
+    assert {text.get_text() for text in drawn.legends[0].get_texts()} == {"fresh random real images", "end point"}
 
 
 def test_both_ways_to_keep_are_drawn():
