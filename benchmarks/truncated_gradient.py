@@ -1,7 +1,8 @@
 """How far the truncated gradient (TESLA) is from the exact one, by inner steps and step size: `python benchmarks/truncated_gradient.py`.
 
-One expert segment of the profile `fast` on PneumoniaMNIST, twenty real images as the synthetic set, DSA, float64: the exact adjoint and the truncated gradient of the
-same end-point loss on the same path. Written to `data/bench/truncated.json`: cosine and norm ratio of the image gradients, and both gradients of the step size.
+One expert segment of the profile `fast` on PneumoniaMNIST, twenty real images as the synthetic set, DSA, float64: the exact adjoint and the
+truncated gradient of the same end-point loss on the same path. Written to `data/bench/truncated.json`: cosine and norm ratio of the image
+gradients, and both gradients of the step size.
 """
 
 import argparse

@@ -62,7 +62,8 @@ def looking(on_test: Sequence[float], on_validation: Sequence[float], score: str
         (on_validation, COLOURS["full"], "kept by validation", "top"),
     ):
         axes.plot(looks, values, "-", color=colour)
-        axes.annotate(words, (looks[-1], values[-1]), (0, 6 if align == "bottom" else -6), textcoords="offset points", color=colour, ha="right", va=align)
+        place = values[-1] if align == "bottom" else min(values)
+        axes.annotate(words, (looks[-1], place), (0, 6 if align == "bottom" else -6), textcoords="offset points", color=colour, ha="right", va=align)
     axes.set_xticks([place for place in looks if place == 1 or place % 5 == 0])
     axes.set_xlabel("networks that were looked at")
     axes.set_ylabel(f"reported test {SCORE_NAMES[score]}")
@@ -130,7 +131,7 @@ def transfer(records: Sequence[Record], *, dataset: str, score: str = "auc") -> 
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.xaxis.tick_top()
-    axes.set_title(f"test {_SCORES.get(score, score)} on {dataset}; seeds a cell: {seeds} or more", pad=26)
+    axes.set_title(f"test {_SCORES.get(score, score)}, n ≥ {seeds}", pad=26)
     return drawn
 
 
