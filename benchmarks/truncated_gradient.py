@@ -49,23 +49,17 @@ def compared(steps: int, size: float, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Every pair of steps and size, each with three experts and sets of images."""
+    """Every pair of steps and size for each expert and set of images; the file is written after each, and what it holds is not made again."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
-    rows = []
-    for steps, size, seed in itertools.product(STEPS, SIZES, SEEDS):
-        rows.append(compared(steps, size, seed))
-        print({name: round(value, 4) for name, value in rows[-1].items()}, flush=True)
-    about = {
-        "dataset": "pneumoniamnist",
-        "profile": "fast",
-        "ipc": 10,
-        "dtype": "float64",
-        "commit": commit(),
-        "versions": versions(),
-        "device": device_words(),
-    }
-    write_text(OUT, json.dumps({"about": about, "rows": rows}, indent=1, sort_keys=True) + "\n")
+    rows = json.loads(OUT.read_text(encoding="utf-8"))["rows"] if OUT.exists() else []
+    done = {(row["steps"], row["lr"], row["seed"]) for row in rows}
+    about = {"dataset": "pneumoniamnist", "profile": "fast", "ipc": 10, "dtype": "float64", "versions": versions(), "device": device_words()}
+    for seed, steps, size in itertools.product(SEEDS, STEPS, SIZES):
+        if (steps, size, seed) not in done:
+            rows.append({**compared(steps, size, seed), "commit": commit()})
+            write_text(OUT, json.dumps({"about": about, "rows": rows}, indent=1, sort_keys=True) + "\n")
+            print(rows[-1], flush=True)
 
 
 if __name__ == "__main__":
