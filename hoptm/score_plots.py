@@ -17,7 +17,7 @@ from hoptm.results import NAMES, by_seed, recalls, select, shift
 
 UNDER_IMBALANCE = {
     "random": COLOURS["random"],
-    "random-budgets": COLOURS["natural"],
+    "random-budgets": "#006d80",
     "endpoint": COLOURS["endpoint"],
     "prior": COLOURS["outcome"],
     "balanced_softmax": COLOURS["extended"],
@@ -162,7 +162,7 @@ def tails(counts: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> Fi
 def class_recalls(found: Mapping[str, Sequence[Sequence[float]]], class_names: Sequence[str], counts: Sequence[int]) -> Figure:
     """Recall of each class, the most frequent class on top: a dot a network of each arm, their mean a larger mark. The arms are named and coloured in turn."""
     order = np.argsort([-count for count in counts], kind="stable")
-    colours = (COLOURS["random"], COLOURS["endpoint"], COLOURS["full"], COLOURS["start"])
+    colours = (INK, COLOURS["random"], UNDER_IMBALANCE["random-budgets"], COLOURS["start"])
     drawn = figure(WIDTH, 1.4 + 0.5 * len(order))
     axes = drawn.subplots()
     for place, (name, runs) in enumerate(found.items()):
