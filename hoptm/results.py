@@ -147,6 +147,15 @@ def recalls(records: Sequence[Record]) -> dict[int, list[float]]:
     return found
 
 
+def difference(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast", least: int = 3) -> str:
+    """What the paired 95 % interval of first minus second says: `helps`, `hurts`, `no difference shown`, or `not on record` below `least` shared seeds."""
+    one, other = (by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score) for method in (first, second))
+    if len(set(one) & set(other)) < max(2, least):
+        return "not on record"
+    found = gain(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile)
+    return "helps" if found.low > 0 else "hurts" if found.high < 0 else "no difference shown"
+
+
 WHOLE = ("full", "ceiling")
 """Arms that train on as many images as train has; their records have IPC 0."""
 HARD = tuple(name for name in NAMES if name != "datm")

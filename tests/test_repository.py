@@ -13,12 +13,12 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = [
-    "__main__", "cli", "notebooks", "verify", "cost", "score_plots", "data_plots", "film_plots", "order_plots", "path_plots", "gradient_plots", "plots",
-    "tables", "results", "search", "distill", "outer", "descent", "matching", "inner_losses", "arms", "leaf", "latent_controls", "card_page", "card",
-    "exports", "fidelity", "fairness", "baselines", "matching_baselines", "embeddings", "imbalance", "evaluate", "intervals", "scores", "synthetic",
-    "synthetic_file", "latent", "rendering", "vae", "experts", "trajectories", "records", "adjoint", "unroll", "truncated", "kernels", "inner", "orders",
-    "path_losses", "shape", "progressive", "augment", "passes", "native", "networks", "layers", "parameters", "data", "sources", "readers", "catalogue",
-    "phantom", "config", "profiles", "settings", "workers", "tensor_memory", "files", "errors",
+    "__main__", "cli", "notebooks", "verify", "cost", "together_plots", "score_plots", "data_plots", "film_plots", "order_plots", "path_plots",
+    "gradient_plots", "plots", "tables", "results", "search", "distill", "outer", "descent", "matching", "inner_losses", "arms", "leaf", "latent_controls",
+    "card_page", "card", "exports", "fidelity", "fairness", "baselines", "matching_baselines", "embeddings", "imbalance", "evaluate", "intervals", "scores",
+    "synthetic", "synthetic_file", "latent", "rendering", "vae", "experts", "trajectories", "records", "adjoint", "unroll", "truncated", "representable",
+    "kernels", "inner", "orders", "path_losses", "shape", "progressive", "augment", "passes", "native", "networks", "layers", "parameters", "data", "sources",
+    "readers", "catalogue", "phantom", "config", "profiles", "settings", "workers", "tensor_memory", "files", "errors",
 ]  # fmt: skip
 """Imports point from left to right only."""
 MODULES = sorted(path.stem for path in (ROOT / "hoptm").glob("*.py"))

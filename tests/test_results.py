@@ -11,7 +11,7 @@ from hoptm import records as module
 from hoptm.config import configure, from_dict
 from hoptm.errors import DataError, FileError
 from hoptm.records import Record, commit, peak_bytes, read_records, versions, write_record
-from hoptm.results import arm, arms_table, by_seed, gain, gains_table, recalls, select, shift, stored, tried
+from hoptm.results import arm, arms_table, by_seed, difference, gain, gains_table, recalls, select, shift, stored, tried
 
 
 def _record(method, seed, values, ipc=1, dataset="pneumoniamnist"):
@@ -125,3 +125,12 @@ def test_what_a_record_says_of_the_machine(monkeypatch):
 
     monkeypatch.setattr(module, "_git", refuse)
     assert commit().startswith("unknown")
+
+
+@pytest.mark.parametrize(("values", "words"), [([0.6, 0.71, 0.8], "helps"), ([0.4, 0.51, 0.6], "hurts"), ([0.6, 0.5, 0.7], "no difference shown")])
+def test_a_difference_in_words(values, words):
+    base = [_record("random", seed, [value]) for seed, value in enumerate([0.5, 0.6, 0.7])]
+    other = [_record("velocity", seed, [value]) for seed, value in enumerate(values)]
+    asked = {"dataset": "pneumoniamnist", "first": "velocity", "second": "random", "ipc": 1}
+    assert difference(base + other, "auc", **asked) == words
+    assert difference(base[:2] + other, "auc", **asked) == difference(base, "auc", **asked) == "not on record"

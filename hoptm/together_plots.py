@@ -1,0 +1,87 @@
+"""Figures of many parts side by side: what each gains over one arm, whether their gradients agree, and what a small set can represent at all."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from hoptm.intervals import paired_interval
+from hoptm.plots import COLOURS, FAINT, INK, RECORD, SCORE_NAMES, WIDTH, figure, style
+from hoptm.records import Record
+from hoptm.results import NAMES, by_seed, select
+
+_SIGNED = LinearSegmentedColormap.from_list("signed", ["#c44e00", "#ffffff", "#0072b2"])
+_LINES = ("#0072b2", "#a23b85", "#00795a", "#c44e00", "#8a6100")
+
+
+@style()
+def paired_gains(records: Sequence[Record], datasets: Sequence[str], *, ipc: int, methods: Sequence[str], against: str, profile: str, score: str) -> Figure:
+    """What each method gains over `against`, a panel a data set: a dot a seed, the mean, its 95 % interval by Student's t, and n.
+
+    Pairs are runs of one seed. Hollow: the interval holds 0. A method with fewer than two shared seeds is written down as not on record.
+    """
+    drawn = figure(WIDTH, (0.75 + 0.36 * len(methods)) * len(datasets) + 0.5)
+    panels = np.atleast_1d(drawn.subplots(len(datasets), 1, sharex=True))
+    for axes, dataset in zip(panels, datasets, strict=True):
+        base = by_seed(select(records, dataset=dataset, method=against, ipc=ipc, profile=profile), score)
+        for row, method in enumerate(methods):
+            ours = by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score)
+            shared = sorted(set(base) & set(ours))
+            _row(axes, -float(row), [ours[seed] for seed in shared], [base[seed] for seed in shared], COLOURS[method])
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set_yticks([-row for row in range(len(methods))], [NAMES[method] for method in methods])
+        axes.set_ylim(-len(methods) + 0.4, 0.6)
+        axes.grid(axis="x", color=FAINT)
+        axes.set_title(f"{dataset}, {ipc} image{'s' if ipc > 1 else ''} a class")
+    panels[-1].set_xlabel(f"gain in test {SCORE_NAMES[score]} over {NAMES[against]}")
+    return drawn
+
+
+def _row(axes: Axes, height: float, ours: Sequence[float], base: Sequence[float], colour: str) -> None:
+    right = axes.get_yaxis_transform()
+    if len(ours) < 2:
+        axes.text(0.99, height, "not on record", transform=right, ha="right", va="center", fontsize=10, color=RECORD)
+        return
+    found = paired_interval(list(ours), list(base))
+    axes.plot(np.subtract(ours, base), [height] * len(ours), "o", color=RECORD, alpha=0.45, markersize=5, markeredgewidth=0)
+    axes.plot([found.low, found.high], [height, height], "-", color=colour, linewidth=2.5)
+    hollow = found.low <= 0 <= found.high
+    axes.plot([found.mean], [height], "o", color=colour, markerfacecolor="white" if hollow else colour, markersize=8)
+    axes.text(1.01, height, f"n = {found.n}", transform=right, va="center", fontsize=10, color=RECORD)
+
+
+@style()
+def cosines(matrix: Float[Tensor, "m m"], names: Sequence[str]) -> Figure:
+    """Cosines between the gradients of m losses for the same images, as a square of coloured cells with the value written in each."""
+    drawn = figure(WIDTH, WIDTH * 0.82)
+    axes = drawn.subplots()
+    axes.imshow(matrix.numpy(), cmap=_SIGNED, vmin=-1, vmax=1)
+    for row, values in enumerate(matrix.tolist()):
+        for column, value in enumerate(values):
+            axes.text(column, row, f"{round(value, 1) + 0.0:.1f}", ha="center", va="center", fontsize=11, color="white" if abs(value) > 0.75 else INK)
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return drawn
+
+
+@style()
+def shares(panels: Mapping[str, Mapping[str, Float[Tensor, "_"]]]) -> Figure:
+    """The share of a displacement that the first n directions can give, against n on a logarithmic axis: a panel a place, a line a kind of image."""
+    drawn = figure(WIDTH, 0.6 + 2.3 * len(panels))
+    places = np.atleast_1d(drawn.subplots(len(panels), 1, sharex=True, sharey=True))
+    for axes, (title, curves) in zip(places, panels.items(), strict=True):
+        for (name, values), colour in zip(curves.items(), _LINES, strict=False):
+            axes.plot(range(1, len(values) + 1), values.numpy(), color=colour, label=name)
+            axes.plot([len(values)], [float(values[-1])], "o", color=colour)
+        axes.set(xscale="log", ylim=(0, 1), ylabel="share it can give")
+        axes.grid(color=FAINT)
+        axes.set_title(title)
+    places[-1].set_xlabel("gradients that may be mixed")
+    drawn.legend(*places[0].get_legend_handles_labels(), loc="outside upper left", ncols=1)
+    return drawn
