@@ -21,6 +21,7 @@ from hoptm.config import Config, configure, generator
 from hoptm.cost import estimate, evaluation_seconds, in_words
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill
+from hoptm.errors import DivergedError
 from hoptm.evaluate import evaluate
 from hoptm.experts import experts
 from hoptm.imbalance import NAMES, shared_out, thinned
@@ -33,7 +34,7 @@ IPC, POWER = 10, -0.25
 """Images a class in the mean; rare classes get more in proportion to their frequency to this power."""
 COMMON = {
     "experts": {"count": 4},
-    "match": {"augmentation": "dihedral"},
+    "match": {"augmentation": "dihedral", "optimiser": "adam", "lr_images": 0.05, "lr_lr": None},  # the step size as it is falls below 0 here
     "evaluation": {"networks": 3, "sgd_lrs": (0.01,), "adamw_lrs": (0.0005, 0.002), "select_by": "balanced_accuracy"},
 }
 
@@ -70,7 +71,11 @@ def run(dataset: str, factor: float, name: str, seed: int, whole: Splits) -> Non
         if not ours:
             return
         began = time.perf_counter()
-        held = made(name, config, splits, factor)
+        try:
+            held = made(name, config, splits, factor)
+        except DivergedError as error:
+            print(f"{record.name}: DIVERGED, no record: {error}", flush=True)
+            return
         net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
         found = evaluate(net, held, splits.val, splits.test, config.evaluation, seed)
         write_record(RECORDS, dataclasses.replace(record, scores=found.as_dict(), seconds=time.perf_counter() - began, peak_bytes=peak_bytes()))

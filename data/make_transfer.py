@@ -20,6 +20,7 @@ from hoptm.config import Config, NetworkConfig, configure
 from hoptm.cost import estimate, evaluation_seconds, in_words
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill
+from hoptm.errors import DivergedError
 from hoptm.evaluate import evaluate
 from hoptm.experts import experts
 from hoptm.networks import Network, network
@@ -79,7 +80,11 @@ def run_row(dataset: str, source: str, seed: int, splits: Splits) -> None:
         with claimed(RECORDS / f"{empty.name}.json") as ours:
             if not ours:
                 continue
-            held = held or made(source, config, splits)
+            try:
+                held = held or made(source, config, splits)
+            except DivergedError as error:
+                print(f"{empty.name}: DIVERGED, no record of this row: {error}", flush=True)
+                return
             began = time.perf_counter()
             found = evaluate(net, held, splits.val, splits.test, config.evaluation, seed)
             write_record(RECORDS, dataclasses.replace(empty, scores=found.as_dict(), seconds=time.perf_counter() - began, peak_bytes=peak_bytes()))
