@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pages
+import polish
 import yaml
 
 from hoptm.errors import DataError
@@ -222,7 +224,7 @@ def execute_all(jobs: list[Job], staged: Path, executed: Path) -> dict[str, str]
 def stage(jobs: list[Job], book: Path, staged: Path, executed: Path) -> None:
     """Fill `staged` with the pages as written and the notebooks as executed, with a banner where `phantom` stood in."""
     shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(book, staged, ignore=shutil.ignore_patterns("_build", "build.py", "__pycache__", ".ipynb_checkpoints"))
+    shutil.copytree(book, staged, ignore=shutil.ignore_patterns("_build", "*.py", "__pycache__", ".ipynb_checkpoints"))
     for job in jobs:
         written, ran = nbformat.read(job.source, as_version=4), nbformat.read(executed / f"{job.name}.ipynb", as_version=4)
         results = iter([cell for cell in ran.cells if cell.cell_type == "code"])
@@ -233,12 +235,14 @@ def stage(jobs: list[Job], book: Path, staged: Path, executed: Path) -> None:
         if job.parameters:
             written.cells.insert(1, nbformat.v4.new_markdown_cell(BANNER.format(dataset=job.dataset)))
         nbformat.write(written, staged / f"{job.name}.ipynb")
+    if (staged / "api").is_dir():  # a book of one chapter, as a test builds it, has no back matter
+        pages.write(staged)
 
 
 def render(staged: Path, config: Path, out: Path) -> bool:
     """Build the site anew from `staged`, warnings as errors. Returns False when nothing had changed; exits when it failed."""
     site, mark = out / "html", out / "html.fingerprint"
-    wanted = digest([version(name) for name in VERSIONS], files=[config, *files_under(staged)])
+    wanted = digest([version(name) for name in VERSIONS], files=[config, Path(polish.__file__), *files_under(staged)])
     if (site / "index.html").is_file() and mark.is_file() and mark.read_text() == wanted:
         return False
     mark.unlink(missing_ok=True)
@@ -253,6 +257,7 @@ def render(staged: Path, config: Path, out: Path) -> bool:
         told = [line for line in log.splitlines() if re.search(r"WARNING|ERROR|[Ee]xception", line)]
         print("\n".join(told) or log[-4000:], file=sys.stderr)
         sys.exit("The site could not be rendered: warnings count as errors.")
+    polish.polish(built, config)
     shutil.rmtree(site, ignore_errors=True)
     built.replace(site)
     mark.write_text(wanted)

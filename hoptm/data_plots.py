@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from hoptm.data import Split, Splits
@@ -77,11 +76,12 @@ def validation_and_test(found: Sequence[Mapping[str, Scores]], names: Mapping[st
 
 
 @style()
-def two_rows(upper: Pixels, lower: Pixels, names: tuple[str, str]) -> Figure:
-    """As many images in two rows, each row under its name: what changes from one to the other stands below each other."""
-    drawn = figure(WIDTH, 2 * (WIDTH / len(upper) + 0.32))
-    for axes, images, name in zip(drawn.subplots(2, 1), (upper, lower), names, strict=True):
-        axes.imshow(mosaic(torch.as_tensor(images), len(images), gap=1))
+def rows(pictures: Mapping[str, Pixels]) -> Figure:
+    """As many images in each row, each row under its name: what changes from one to the next stands below each other."""
+    count = len(next(iter(pictures.values())))
+    drawn = figure(WIDTH, len(pictures) * (WIDTH / count + 0.32))
+    for axes, (name, images) in zip(np.atleast_1d(drawn.subplots(len(pictures), 1)), pictures.items(), strict=True):
+        axes.imshow(mosaic(images, count, gap=1))
         axes.set_title(name, pad=3)
         axes.set_axis_off()
         axes.set_anchor("W")

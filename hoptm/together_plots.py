@@ -7,6 +7,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from hoptm.intervals import paired_interval
@@ -37,6 +38,7 @@ def paired_gains(records: Sequence[Record], datasets: Sequence[str], *, ipc: int
         axes.set_ylim(-len(methods) + 0.4, 0.6)
         axes.grid(axis="x", color=FAINT)
         axes.set_title(f"{dataset}, {ipc} image{'s' if ipc > 1 else ''} a class")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(5))
     panels[-1].set_xlabel(f"gain in test {SCORE_NAMES[score]} over {NAMES[against]}")
     return drawn
 

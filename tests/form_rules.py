@@ -60,18 +60,24 @@ def is_chapter(path: str) -> bool:
     return PurePosixPath(path).parent.name == "chapters"
 
 
+def explorables(cell: Any) -> list[str]:
+    """The figures of `hoptm.explorables` that the cell shows, as HTML; their data is not compared, it follows the machine."""
+    found = [output.get("data", {}).get("text/html", "") for output in cell.get("outputs", [])]
+    return [text for text in found if text.startswith('<div class="explorable"')]
+
+
 def images(cell: Any) -> int:
-    return sum(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
+    return sum(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {})) + len(explorables(cell))
 
 
 def texts(cell: Any) -> list[str]:
-    """What the cell printed or returned as text; the words that stand in for a figure do not count."""
+    """What the cell printed or returned as text; a figure and the words that stand in for it do not count."""
     found = []
     for output in cell.get("outputs", []):
         data = output.get("data", {})
         if output.output_type == "stream":
             found.append(output.text)
-        elif not any(kind.startswith("image/") for kind in data):
+        elif not any(kind.startswith("image/") for kind in data) and data.get("text/html") not in explorables(cell):
             found += [text for kind, text in data.items() if kind.startswith("text/")]
     return found
 
@@ -158,6 +164,11 @@ def figures(notebook: Any, path: str) -> list[str]:
     problems = []
     for number, cell in enumerate(notebook.cells):
         count, alt = images(cell), cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        for text in explorables(cell):
+            own = re.match(r'<div class="explorable" data-explorable="\w+">\n<img alt="([^"]*)" src="data:image/png;base64,', text)
+            if own is None:
+                problems.append(f"cell {number}: an explorable figure without its still picture")
+            alt = own[1] if own else ""
         if count > 1:
             problems.append(f"cell {number}: {count} images, one is the most")
         if count and len(alt) < 20:

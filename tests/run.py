@@ -28,7 +28,7 @@ except DataError as error:
 """
 PYTHON = sys.executable
 PYTEST = [PYTHON, "-m", "pytest", "-q"]
-ELSEWHERE = [f"--ignore=tests/test_{name}.py" for name in ("smoke", "book_form", "site")]
+ELSEWHERE = [f"--ignore=tests/test_{name}.py" for name in ("smoke", "book_form", "site", "explorables_in_browser")]
 TITLES = {
     "style": "ruff and mypy",
     "unit": "unit tests",
@@ -115,7 +115,7 @@ def browser(step: Step) -> None:
     if not any(shutil.which(name) for name in BROWSERS):
         step.excuse = "NOT RUN: no Chromium on the PATH (Debian and Ubuntu: apt-get install chromium; macOS: brew install --cask chromium)"
         return
-    step.run(*PYTEST, "-n", "2", "tests/test_site.py")
+    step.run(*PYTEST, "-n", "2", "tests/test_site.py", "tests/test_explorables_in_browser.py")
 
 
 STEPS = {"style": style, "unit": unit, "compare": compare, "smoke": smoke, "form": form, "site": site, "browser": browser}

@@ -96,6 +96,15 @@ def two_images(notebook: Any) -> None:
     notebook.cells[7].outputs *= 2
 
 
+def explorable(still: str) -> Callable[[Any], None]:
+    def change(notebook: Any) -> None:
+        notebook.cells[7].metadata = {}
+        html = f'<div class="explorable" data-explorable="film">\n{still}<script>' + "x\n" * 40 + "</script></div>"
+        notebook.cells[7].outputs = [new_output("execute_result", data={"text/html": html, "text/plain": "<Explorable film>"}, execution_count=5)]
+
+    return change
+
+
 def no_alt(notebook: Any) -> None:
     del notebook.cells[7].metadata["mystnb"]
 
@@ -124,6 +133,8 @@ BROKEN: list[tuple[str, Callable[[Any], None]]] = [
     ("plain_markdown", source(8, "It rises {cite}`line`.")),
     ("figures", no_alt),
     ("figures", two_images),
+    ("figures", explorable("")),
+    ("figures", explorable('<img alt="A line." src="data:image/png;base64,">')),
     ("figures", without(8)),
     ("figures", said(7, "no figure\n")),
     ("ending", without(11)),
@@ -168,6 +179,12 @@ def test_a_third_may_be_ignored() -> None:
     assert not form_rules.compared(notebook, GOOD_PATH)
     tagged(10, "nbval-ignore-output")(notebook)
     assert form_rules.compared(notebook, GOOD_PATH)
+
+
+def test_an_explorable_figure_is_a_figure() -> None:
+    notebook = good()
+    explorable('<img alt="A line that rises to the right." src="data:image/png;base64,">')(notebook)
+    assert not [words for rule in form_rules.RULES for words in rule(notebook, GOOD_PATH)]
 
 
 def test_every_rule_is_seen_to_fail() -> None:

@@ -39,8 +39,8 @@ def test_a_line_runs_from_validation_to_test():
     assert len(left.lines) == 6 and left.get_title("left") == "accuracy"
 
 
-def test_two_rows_show_one_above_the_other():
+def test_rows_show_one_above_the_other():
     upper, lower = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.full((4, 1, 8, 8), 255, dtype=torch.uint8)
-    first, second = data_plots.two_rows(upper, lower, ("dark", "light")).axes
+    first, second = data_plots.rows({"dark": upper, "light": lower}).axes
     assert (first.get_title("left"), second.get_title("left")) == ("dark", "light")
     assert first.images[0].get_array().min() == 0 and second.images[0].get_array().min() == 255

@@ -12,15 +12,9 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = [
-    "__main__", "cli", "notebooks", "verify", "cost", "together_plots", "score_plots", "data_plots", "film_plots", "order_plots", "path_plots",
-    "gradient_plots", "plots", "tables", "results", "search", "distill", "outer", "descent", "matching", "inner_losses", "arms", "leaf", "latent_controls",
-    "card_page", "card", "exports", "fidelity", "fairness", "baselines", "matching_baselines", "embeddings", "imbalance", "evaluate", "intervals", "scores",
-    "synthetic", "synthetic_file", "latent", "rendering", "vae", "experts", "trajectories", "records", "adjoint", "unroll", "truncated", "representable",
-    "kernels", "inner", "orders", "path_losses", "shape", "progressive", "augment", "passes", "native", "networks", "layers", "parameters", "data", "sources",
-    "readers", "catalogue", "phantom", "config", "profiles", "settings", "workers", "tensor_memory", "files", "errors",
-]  # fmt: skip
-"""Imports point from left to right only."""
+TABLE = re.findall(r"^\| (`[^|]+`) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("| module |")[2].partition("\n\n")[0], re.MULTILINE)
+ORDER = ["__main__", *(name for row in TABLE for name in re.findall(r"`(\w+)`", row))]
+"""The modules as CONTRIBUTING.md lists them: imports point down its table, and in a row from left to right."""
 MODULES = sorted(path.stem for path in (ROOT / "hoptm").glob("*.py"))
 
 
