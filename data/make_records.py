@@ -16,7 +16,7 @@ import torch
 
 from hoptm.arms import ARMS
 from hoptm.config import METHODS, Config, configure
-from hoptm.cost import estimate
+from hoptm.cost import arm_seconds, estimate, in_words
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import stored_name
 from hoptm.errors import DivergedError
@@ -107,6 +107,9 @@ def main() -> None:
     SETS.mkdir(exist_ok=True)
     for ipc, method in itertools.product(chosen.ipcs, chosen.methods):
         print(f"IPC {ipc} {method}: {estimate(configure(chosen.dataset, method=method, ipc=ipc, seed=0, profile=chosen.profile), splits)}", flush=True)
+    for ipc, name in itertools.product(chosen.ipcs, chosen.arms):
+        config = configure(chosen.dataset, method="endpoint", ipc=ipc, seed=0, profile=chosen.profile)
+        print(f"IPC {ipc} {name}: estimate: about {in_words(arm_seconds(name, config, splits))} on one core, made and judged", flush=True)
     for seed in chosen.seeds:
         run_seed(chosen, seed, splits, net)
     for method, seeds in zip(WHOLE, (chosen.full_seeds, chosen.ceiling_seeds), strict=True):

@@ -30,9 +30,9 @@ def first_images(config: Config, splits: Splits) -> Int64[Tensor, "n"]:
     """
     chance = generator(config.seed, "initial images")
     if config.match.first_images == "random":
-        return initialise(splits.train, splits.classes, config.ipc, chance)
+        return initialise(splits.train, splits.classes, config.budget, chance)
     choose = baselines.herd if config.match.first_images == "herding" else baselines.nearest_to_centres(chance)
-    return baselines.select(splits, config.ipc, features(config, splits), choose)
+    return baselines.select(splits, config.budget, features(config, splits), choose)
 
 
 def started(config: Config, splits: Splits) -> SyntheticSet:
@@ -43,7 +43,7 @@ def started(config: Config, splits: Splits) -> SyntheticSet:
 
 def random(config: Config, splits: Splits) -> SyntheticSet:
     """As many fresh random real images of each class."""
-    return baselines.random_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed)
+    return baselines.random_subset(splits, config.budget, generator(config.seed, "random images"), seed=config.seed)
 
 
 def natural(config: Config, splits: Splits) -> SyntheticSet:
@@ -53,17 +53,17 @@ def natural(config: Config, splits: Splits) -> SyntheticSet:
 
 def herding(config: Config, splits: Splits) -> SyntheticSet:
     """Herding in the features of a network trained on train."""
-    return baselines.herding(splits, config.ipc, features(config, splits), seed=config.seed)
+    return baselines.herding(splits, config.budget, features(config, splits), seed=config.seed)
 
 
 def k_centre(config: Config, splits: Splits) -> SyntheticSet:
     """k-centre in the same features."""
-    return baselines.k_centre(splits, config.ipc, features(config, splits), seed=config.seed)
+    return baselines.k_centre(splits, config.budget, features(config, splits), seed=config.seed)
 
 
 def k_means(config: Config, splits: Splits) -> SyntheticSet:
     """The real image nearest to each k-means centre in the same features."""
-    return baselines.k_means(splits, config.ipc, features(config, splits), generator(config.seed, "k-means"), seed=config.seed)
+    return baselines.k_means(splits, config.budget, features(config, splits), generator(config.seed, "k-means"), seed=config.seed)
 
 
 def features(config: Config, splits: Splits) -> Features:
@@ -129,8 +129,17 @@ ARMS: Mapping[str, Make] = {
 }
 
 
+EQUAL = ("natural", "kmeans-decode", "upsampled")
+"""Arms that know no budget for each class."""
+
+
 def arm(name: str, config: Config, splits: Splits) -> SyntheticSet:
-    """The set of an arm at the seed and budget of `config`. Raises ConfigError for an unknown name, else as its maker does."""
+    """The set of an arm at the seed and budget of `config`.
+
+    Raises ConfigError for an unknown name, and for a budget for each class where the arm knows equal ones alone; else as its maker does.
+    """
     if name not in ARMS:
         raise ConfigError(f"no arm {name!r}; there are {', '.join(ARMS)}.")
+    if config.match.per_class and name in EQUAL:
+        raise ConfigError(f"the arm {name!r} knows one number of images for all classes, and match.per_class is {config.match.per_class}. Leave it empty.")
     return ARMS[name](config, splits)

@@ -3,7 +3,7 @@
 Every set here holds training images as they are: it leaks them whole, and no selection reads validation or test.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -14,14 +14,16 @@ from torch import Tensor
 from hoptm.data import Splits, single_label
 from hoptm.embeddings import Features, embed_train
 from hoptm.errors import DataError
-from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
+from hoptm.synthetic import SyntheticSet, budgets_of, from_real, initialise, provenance
 
 Choose: TypeAlias = Callable[[Tensor, int], Tensor]
 """From the features (n, d) of a class and a number to the rows that are taken."""
 
 
-def random_subset(splits: Splits, ipc: int, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def random_subset(splits: Splits, ipc: int | Sequence[int], generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """`ipc` real training images of each class, drawn uniformly without replacement and standardised as train is.
+
+    A sequence names a number for each class; the description then holds their rounded mean as `ipc`.
 
     `seed` is only written into the description; the draw comes from `generator`. The step size `lr` is what a
     reader may start from; the evaluation chooses its own on validation.
@@ -29,7 +31,7 @@ def random_subset(splits: Splits, ipc: int, generator: torch.Generator, *, seed:
     Raises DataError for a multi-label set, or a class with fewer than `ipc` images.
     """
     chosen = initialise(single_label(splits).train, splits.classes, ipc, generator)
-    return from_real(splits, chosen, provenance(splits, method="random", ipc=ipc, seed=seed), lr=lr)
+    return from_real(splits, chosen, provenance(splits, method="random", ipc=_mean(ipc, splits), seed=seed), lr=lr)
 
 
 def natural_subset(splits: Splits, ipc: int, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
@@ -49,7 +51,7 @@ def natural_subset(splits: Splits, ipc: int, generator: torch.Generator, *, seed
     return from_real(splits, torch.cat([first, rest]), provenance(splits, method="natural", ipc=ipc, seed=seed), lr=lr)
 
 
-def herding(splits: Splits, ipc: int, features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def herding(splits: Splits, ipc: int | Sequence[int], features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """The images whose running mean follows the mean of their class (Welling, ICML 2009), class by class.
 
     With features phi scaled to unit length and class mean mu: w_0 = mu, x_t = argmax over images not yet taken of
@@ -59,7 +61,7 @@ def herding(splits: Splits, ipc: int, features: Features, *, seed: int | None = 
     return _by_class(splits, ipc, features, "herding", herd, seed, lr)
 
 
-def k_centre(splits: Splits, ipc: int, features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def k_centre(splits: Splits, ipc: int | Sequence[int], features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """Farthest-first k-centre (Sener and Savarese, ICLR 2018, algorithm 1), class by class.
 
     The first image is the nearest to the class mean; each next one is the farthest from all that are chosen
@@ -68,7 +70,9 @@ def k_centre(splits: Splits, ipc: int, features: Features, *, seed: int | None =
     return _by_class(splits, ipc, features, "kcentre", _spread, seed, lr)
 
 
-def k_means(splits: Splits, ipc: int, features: Features, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def k_means(
+    splits: Splits, ipc: int | Sequence[int], features: Features, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01
+) -> SyntheticSet:
     """The real image nearest to each of `ipc` k-means centres of its class (scikit-learn's k-means++, four starts).
 
     An image that two centres share goes to the first, the second takes its next nearest. The starts of k-means come
@@ -77,18 +81,22 @@ def k_means(splits: Splits, ipc: int, features: Features, generator: torch.Gener
     return _by_class(splits, ipc, features, "kmeans", nearest_to_centres(generator), seed, lr)
 
 
-def select(splits: Splits, ipc: int, features: Features, choose: Choose) -> Int64[Tensor, "n"]:
+def select(splits: Splits, ipc: int | Sequence[int], features: Features, choose: Choose) -> Int64[Tensor, "n"]:
     """Indices of `ipc` training images of each class, class by class, as `choose` picks them by their features. Raises as `random_subset`."""
     train = single_label(splits).train
     initialise(train, splits.classes, ipc, torch.Generator())  # refuses a budget that a class cannot meet
     found = embed_train(train, features)
     members = [torch.nonzero(train.labels == label).flatten() for label in range(splits.classes)]
-    return torch.cat([rows[choose(found[rows], ipc)] for rows in members])
+    return torch.cat([rows[choose(found[rows], count)] for rows, count in zip(members, budgets_of(ipc, splits.classes), strict=True)])
 
 
-def _by_class(splits: Splits, ipc: int, features: Features, method: str, choose: Choose, seed: int | None, lr: float) -> SyntheticSet:
+def _mean(ipc: int | Sequence[int], splits: Splits) -> int:
+    return round(sum(budgets_of(ipc, splits.classes)) / splits.classes)
+
+
+def _by_class(splits: Splits, ipc: int | Sequence[int], features: Features, method: str, choose: Choose, seed: int | None, lr: float) -> SyntheticSet:
     config: dict[str, Any] = {"features": features.name}
-    return from_real(splits, select(splits, ipc, features, choose), provenance(splits, method=method, ipc=ipc, seed=seed, config=config), lr=lr)
+    return from_real(splits, select(splits, ipc, features, choose), provenance(splits, method=method, ipc=_mean(ipc, splits), seed=seed, config=config), lr=lr)
 
 
 def nearest_to_centres(generator: torch.Generator) -> Choose:

@@ -114,7 +114,7 @@ def _facts(made: SyntheticSet, source: Mapping[str, str]) -> list[tuple[str, str
         ("source", " ".join(source.get(key, "") for key in ("name", "checksum")).strip() or "unknown"),
         ("licence", source.get("licence") or "unknown"),
         ("citation", source.get("citation") or "unknown"),
-        ("versions", ", ".join(f"{clean(name, 40)} {clean(value, 40)}" for name, value in list(info["versions"].items())[:20])),
+        ("versions", ", ".join(f"{clean(name, 40)} {clean(value, 40)}" for name, value in sorted(info["versions"].items())[:20])),
     ]
 
 

@@ -51,6 +51,11 @@ class Config:
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
 
+    @property
+    def budget(self) -> int | tuple[int, ...]:
+        """Images of every class, or of each where `match.per_class` says so."""
+        return self.match.per_class or self.ipc
+
     def changed(self, **changes: Any) -> "Config":
         """A copy with some settings changed; a dictionary changes a part: `changed(match={"steps": 5})`.
 
@@ -186,6 +191,10 @@ def check(config: Config) -> None:
             "the truncated gradient knows the end point alone, and a student without momentum",
         ),
         (match.first_images in FIRST_IMAGES, f"match.first_images is {match.first_images!r}; it must be one of {', '.join(FIRST_IMAGES)}"),
+        (
+            not match.per_class or (min(match.per_class) >= 1 and latent.initial != "kmeans"),
+            f"match.per_class is {match.per_class}; each class needs 1 image or more, and latent.initial kmeans knows equal budgets alone",
+        ),
         (match.keep >= 0, f"match.keep is {match.keep}; it must be 0 or more"),
         (0 <= match.student_momentum < 1, f"match.student_momentum is {match.student_momentum}; it must lie in 0 .. 1"),
         (experts.per_epoch >= 1, "experts.per_epoch must be 1 or more"),

@@ -5,6 +5,7 @@ machine and not what else runs on it. Memory and disk follow from the sizes of t
 that is not here yet can be priced too.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -15,12 +16,16 @@ import torch.nn.functional as F
 
 from hoptm import augment
 from hoptm.adjoint import backward, forward
-from hoptm.config import Config, NetworkConfig, generator
+from hoptm.arms import ARMS
+from hoptm.config import Config, EvaluationConfig, NetworkConfig, generator
 from hoptm.data import Splits
+from hoptm.errors import ConfigError
 from hoptm.experts import estimate_bytes, reachable_steps
 from hoptm.inner import Plan
 from hoptm.kernels import fastest
+from hoptm.matching_baselines import DC_FAST, DM_FAST, DSA_FAST, distribution_matching, gradient_matching
 from hoptm.networks import Network, network
+from hoptm.synthetic import budgets_of
 
 _PROCESS_BYTES = 350_000_000
 """Resident memory of Python with torch and scikit-learn loaded."""
@@ -81,7 +86,7 @@ def estimate(config: Config, data: Splits | Shape) -> Cost:
     shape = Shape.of(data) if isinstance(data, Splits) else data
     match, judged = config.match, config.evaluation
     net = _network(config.network, shape)
-    count = config.ipc * shape.classes
+    count = sum(budgets_of(config.budget, shape.classes))
     inner_batch, look_batch, expert_batch = min(match.batch, count), min(judged.batch, count), min(config.experts.batch, shape.train)
 
     steps = reachable_steps(config, shape.train)
@@ -100,14 +105,44 @@ def estimate(config: Config, data: Splits | Shape) -> Cost:
 
 
 def judgement_seconds(config: Config, data: Splits | Shape) -> float:
-    """What judging a set of `config.ipc` images a class costs: one network for each recipe that is tried, then the fresh networks.
+    """What judging a set of the budget of `config` costs. Raises as `evaluation_seconds`."""
+    shape = Shape.of(data) if isinstance(data, Splits) else data
+    count = sum(budgets_of(config.budget, shape.classes))
+    return evaluation_seconds(_network(config.network, shape), count, config.evaluation, shape.augmentations)
 
+
+def evaluation_seconds(net: Network, images: int, settings: EvaluationConfig, augmentations: int) -> float:
+    """What judging a set of so many images with this network costs: one network for each recipe that is tried, then the fresh networks.
+
+    `augmentations` is how many fit the modality: the search tries each optimiser and step size under one of them, then the others.
     Scoring them on validation and test is not counted.
     """
-    shape = Shape.of(data) if isinstance(data, Splits) else data
-    judged = config.evaluation
-    tried = len(judged.sgd_lrs) + len(judged.adamw_lrs) + shape.augmentations - 1
-    return (tried + judged.networks) * judged.steps * _train_seconds(config.network, shape, min(judged.batch, config.ipc * shape.classes))
+    shape = Shape(net.channels, net.classes, net.size, images, augmentations)
+    tried = len(settings.sgd_lrs) + len(settings.adamw_lrs) + augmentations - 1
+    return (tried + settings.networks) * settings.steps * _train_seconds(net.config, shape, min(settings.batch, images))
+
+
+def arm_seconds(name: str, config: Config, splits: Splits) -> float:
+    """Seconds that an arm takes to make and to judge; sets matched without expert paths are measured on a small part of their work.
+
+    A VAE that is not in the cache is not counted. Raises ConfigError for an unknown arm.
+    """
+    if name not in ARMS:
+        raise ConfigError(f"no arm {name!r}; there are {', '.join(ARMS)}.")
+    judging = judgement_seconds(config, splits)
+    if name in ("herding", "kcentre", "kmeans"):
+        return judging + config.evaluation.steps * _train_seconds(config.network, Shape.of(splits), config.evaluation.batch)
+    return judging + (_matching_seconds(name, config, splits) if name in ("dm", "dsa", "dc") else 0.0)
+
+
+def _matching_seconds(name: str, config: Config, splits: Splits) -> float:
+    if name == "dm":
+        whole = dataclasses.replace(DM_FAST, network=config.network, augmentation=splits.info.augmentations[-1])
+        part = dataclasses.replace(whole, iterations=2)
+        return whole.iterations / 2 * _once(lambda: distribution_matching(splits, config.ipc, part, config.seed))
+    full = dataclasses.replace(DSA_FAST if name == "dsa" else DC_FAST, network=config.network)
+    little = dataclasses.replace(full, iterations=1, rounds=2)
+    return full.iterations * full.rounds / 2 * _once(lambda: gradient_matching(splits, config.ipc, little, config.seed))
 
 
 def _network(config: NetworkConfig, shape: Shape) -> Network:
@@ -164,3 +199,9 @@ def _seconds(work: Callable[[], object]) -> float:
         work()
         times.append(time.process_time() - began)
     return max(min(times[1:]), 1e-6)
+
+
+def _once(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began

@@ -1,4 +1,4 @@
-"""Does a set help by itself, or does its recipe? HLR, IOR, LRS and ARS, from accuracies as fractions.
+"""Does a set help by itself, or does its recipe? HLR, IOR, LRS and ARS, from accuracies as fractions; and what looking at test is worth.
 
 The formulas are DD-Ranking's as documented (version 0.2.0). Its code differs from its document: accuracies arrive there in
 percent, so that the exponentials leave 0 .. 1 (a difference of -10 points gives -0.157, one of +5 gives 63); step size and
@@ -11,6 +11,7 @@ The scores map the difference alpha (or beta) to (e^x - 1/e) / (e - 1/e). "Nothi
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hoptm.errors import ConfigError
@@ -88,6 +89,20 @@ def ars(*, synthetic_augmented: float, random_augmented: float, synthetic_plain:
     augmented, plain = ior(synthetic_augmented, random_augmented), ior(synthetic_plain, random_plain)
     beta = share * augmented + (1 - share) * plain
     return AugmentationRobustness(_mapped(beta), beta, augmented, plain, share)
+
+
+def best_of(shown: Sequence[float], judged_by: Sequence[float], looks: int) -> float:
+    """What is shown, on average, when the best of `looks` candidates by `judged_by` is kept, over all ways to draw so many of them.
+
+    With `shown` the test scores, `judged_by` themselves gives what a report shows that looks at test, and `judged_by` the validation scores what one
+    shows that does not. Exact: the candidate of rank r (1 the worst, the earlier of equals is better) is the best of a draw in C(r - 1, looks - 1)
+    of C(n, looks) draws. Raises ConfigError for sequences of unequal length or fewer candidates than looks.
+    """
+    if len(shown) != len(judged_by) or not 1 <= looks <= len(shown):
+        raise ConfigError(f"{looks} looks at {len(shown)} scores, judged by {len(judged_by)}: give one judgement a score, and 1 to {len(shown)} looks.")
+    order = sorted(range(len(shown)), key=lambda place: (judged_by[place], -place))
+    ways = math.comb(len(shown), looks)
+    return sum(math.comb(rank, looks - 1) / ways * shown[place] for rank, place in enumerate(order))
 
 
 def _mapped(difference: float) -> float:

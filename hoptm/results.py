@@ -126,6 +126,49 @@ def gaps_by_seed(records: Sequence[Record], score: str, *, dataset: str, method:
     return {seed: full[seed] - arm_scores[seed] for seed in sorted(set(full) & set(arm_scores))}
 
 
+def shift(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> Interval:
+    """Test minus validation, with a 95 % interval over seeds: what an arm loses on the way to the test split.
+
+    The validation score is that of the network with which the chosen recipe was found, so it flatters a little: the best of a few. Records whose
+    recipe was given by another seed hold none and are left out. Raises DataError for fewer than two seeds.
+    """
+    found = [record for record in select(records, dataset=dataset, method=method, ipc=ipc, profile=profile) if record.scores["tried"]]
+    test, before = by_seed(found, score), {record.seed: _chosen(record, score) for record in found}
+    if len(found) < 2:
+        raise DataError(f"{len(found)} seeds on record with a recipe of their own for {dataset}, {method}, IPC {ipc}, {profile}; an interval needs two.")
+    return paired_interval([test[seed] for seed in sorted(test)], [before[seed] for seed in sorted(test)])
+
+
+def _chosen(record: Record, score: str) -> float:
+    values = [_score_of(one["scores"], score) for one in record.scores["tried"] if one["recipe"] == record.scores["recipe"] and one["scores"]]
+    if not values or values[0] is None:
+        raise DataError(f"{record.name} holds no {score} on validation. Make it again, or take another score.")
+    return values[0]
+
+
+def tried(records: Sequence[Record], score: str) -> dict[tuple[str, float, str], dict[int, float]]:
+    """Scores on validation of every recipe that was tried, by (optimiser, step size, augmentation) and seed; what diverged is left out."""
+    found: dict[tuple[str, float, str], dict[int, float]] = {}
+    for record in records:
+        for one in record.scores["tried"]:
+            value = _score_of(one["scores"], score) if one["scores"] else None
+            if value is not None:
+                recipe = one["recipe"]
+                found.setdefault((recipe["optimiser"], recipe["lr"], recipe["augmentation"]), {})[record.seed] = value
+    return found
+
+
+def recalls(records: Sequence[Record]) -> dict[int, list[float]]:
+    """The recall of every class, the mean over each record's fresh networks, by seed. Raises DataError for a class that test does not hold."""
+    found = {}
+    for record in records:
+        each = [one["recall"] for one in record.scores["scores"]]
+        if any(value is None for recall in each for value in recall):
+            raise DataError(f"{record.name}: the test split holds no image of one class, which has no recall.")
+        found[record.seed] = [sum(values) / len(each) for values in zip(*each, strict=True)]
+    return found
+
+
 def difference(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast", least: int = 3) -> str:
     """What the paired 95 % interval of first minus second says: `helps`, `hurts`, `no difference shown`, or `not on record` below `least` shared seeds."""
     one, other = (by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score) for method in (first, second))

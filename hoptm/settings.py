@@ -115,6 +115,8 @@ class MatchConfig:
     """`truncated`: the control that drops the paths through later weights (TESLA)."""
     first_images: str = "random"
     """How the real images that a run starts from are chosen from train: `random`, or by `herding` or `kmeans` in the features of a network trained on train."""
+    per_class: tuple[int, ...] = ()
+    """Images of each class, in the order of the labels; empty: `ipc` of each."""
     keep: int = 0
     """Inner steps whose work is kept for the backward sweep: time for memory; the same result."""
 

@@ -90,20 +90,29 @@ class SyntheticSet:
 load = SyntheticSet.load
 
 
-def initialise(train: Train, classes: int, ipc: int, generator: torch.Generator) -> Int64[Tensor, "n"]:
-    """Indices of `ipc` different real images of each class, drawn uniformly, class by class.
+def initialise(train: Train, classes: int, ipc: int | Sequence[int], generator: torch.Generator) -> Int64[Tensor, "n"]:
+    """Indices of `ipc` different real images of each class, drawn uniformly, class by class; a sequence names a number for each class.
 
-    Raises DataError when a class has fewer than `ipc` images, or `ipc` is below 1.
+    A class's images come from one shuffle of it, so a larger budget holds a smaller one of the same generator. Raises DataError when a class has
+    fewer images than that, when a number is below 1, or when a sequence does not fit the classes.
     """
-    if ipc < 1:
-        raise DataError(f"{ipc} images per class were asked for; ask for 1 or more.")
     chosen = []
-    for label in range(classes):
+    for label, count in enumerate(budgets_of(ipc, classes)):
         members = torch.nonzero(train.labels == label).flatten()
-        if len(members) < ipc:
-            raise DataError(f"class {label} has {len(members)} training images and {ipc} per class were asked for. Ask for fewer, or take another data set.")
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:ipc]])
+        if len(members) < count:
+            raise DataError(f"class {label} has {len(members)} training images and {count} per class were asked for. Ask for fewer, or take another data set.")
+        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
     return torch.cat(chosen)
+
+
+def budgets_of(ipc: int | Sequence[int], classes: int) -> list[int]:
+    """Images of each class: one number for all, or a sequence as it is. Raises DataError as `initialise`."""
+    counts = [ipc] * classes if isinstance(ipc, int) else [int(count) for count in ipc]
+    if len(counts) != classes:
+        raise DataError(f"budgets for {len(counts)} classes were given to a set of {classes}. Name one for each class.")
+    if min(counts) < 1:
+        raise DataError(f"{min(counts)} images per class were asked for; ask for 1 or more.")
+    return counts
 
 
 def provenance(

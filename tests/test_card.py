@@ -326,19 +326,55 @@ def test_deep_nesting_is_refused(folder: Path, levels: int) -> None:
         load(folder / "set.safetensors")
 
 
+READ = """
+import sys; from pathlib import Path; from hoptm.card import card; from hoptm.card_page import page; from hoptm.errors import FileError
+from hoptm.synthetic import load
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        found = load(path)
+        print(bool(card(found).text and page(found)), flush=True)
+    except FileError as error:
+        print("refused" if path.name in str(error) else "refused without a name", flush=True)
+"""
+
+
+def read_aside(script: str, inside: Path) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own, on a folder of files; a crash is its return code, and the files after it are missing from what it prints."""
+    return subprocess.run([sys.executable, "-c", script, str(inside)], capture_output=True, text=True, timeout=250, check=False)
+
+
 def test_the_interpreter_survives_and_runs_nothing(folder: Path) -> None:
-    """Some of the same files in a process of their own: no traceback, no signal, nothing on disk."""
-    chosen = mutants(made(), folder, 500)[::40]
+    """All five hundred files in a process of their own: no traceback, no signal, no new file."""
     inside = folder / "inside"
     inside.mkdir()
-    for number, (_, content) in enumerate(chosen):
-        (inside / f"{number}.safetensors").write_bytes(content)
-    script = (
-        "import sys; from pathlib import Path; from hoptm.card import card; from hoptm.errors import FileError; from hoptm.synthetic import load\n"
-        "for path in sorted(Path(sys.argv[1]).iterdir()):\n"
-        "    try: print(len(card(load(path)).text) > 0)\n"
-        "    except FileError: print('refused')"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(inside)], capture_output=True, text=True, timeout=120)
+    for number, (_, content) in enumerate(mutants(made(), folder, 500)):
+        (inside / f"{number:03d}.safetensors").write_bytes(content)
+    done = read_aside(READ, inside)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == len(chosen) == len(list(inside.iterdir())) and "refused" in done.stdout
+    said = done.stdout.splitlines()
+    assert len(said) == 500 == len(list(inside.iterdir())) and set(said) == {"True", "refused"} and said.count("refused") > 370
+
+
+def test_a_crash_would_be_seen(folder: Path) -> None:
+    """The same reader, made to die by a signal at the third file: its code says so and later files are missing."""
+    inside = folder / "inside"
+    inside.mkdir()
+    for number, (_, content) in enumerate(mutants(made(), folder, 10)):
+        (inside / f"{number:03d}.safetensors").write_bytes(content)
+    dying = READ.replace("    try:\n", "    if path.name.startswith('002'): import os, signal; os.kill(os.getpid(), signal.SIGSEGV)\n    try:\n")
+    done = read_aside(dying, inside)
+    assert done.returncode != 0 and len(done.stdout.splitlines()) == 2
+
+
+def test_a_card_is_the_same_in_a_fresh_process(folder: Path) -> None:
+    """Saved with its scores and an audit, loaded elsewhere: the same words for the terminal and the same page."""
+    whole = made(scores={"set": {"scores": [{"auc": 0.5, "accuracy": 0.25}, {"auc": 0.75, "accuracy": 0.5}]}}, privacy={"attack": 0.5})
+    whole.save(folder / "set.safetensors")
+    script = (
+        "import sys, json; from hoptm.card import card; from hoptm.card_page import page; from hoptm.synthetic import load\n"
+        "found = load(sys.argv[1]); print(json.dumps([card(found).text, page(found)]))"
+    )
+    done = read_aside(script, folder / "set.safetensors")
+    assert done.returncode == 0, done.stderr
+    text, shown = json.loads(done.stdout)
+    assert text == card(whole).text and shown == page(whole) and "0.625 [" in text

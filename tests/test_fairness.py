@@ -1,11 +1,12 @@
 """The formulas of DD-Ranking on worked examples."""
 
+import itertools
 import math
 
 import pytest
 
 from hoptm.errors import ConfigError
-from hoptm.fairness import ars, hlr, ior, lrs
+from hoptm.fairness import ars, best_of, hlr, ior, lrs
 
 WORKED = {0.0: 0.2689, 0.1: 0.3137, -0.1: 0.2285, -0.3: 0.1587, 1.0: 1.0, -1.0: 0.0}
 """alpha or beta, and the score to four digits."""
@@ -51,3 +52,25 @@ def test_percent_is_refused(value: float) -> None:
         lrs(real_hard=0.9, synthetic_hard=0.7, synthetic=0.8, random=0.6, weight=value)
     with pytest.raises(ConfigError, match="fraction"):
         ars(synthetic_augmented=0.9, random_augmented=0.7, synthetic_plain=0.8, random_plain=0.6, gamma=value)
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3, 5])
+def test_the_best_of_so_many_looks_is_that_of_every_draw(looks: int) -> None:
+    test, validation = [0.7, 0.9, 0.8, 0.6, 0.85], [0.5, 0.5, 0.4, 0.9, 0.1]
+    for judged_by in (test, validation):
+        draws = list(itertools.combinations(range(5), looks))
+        kept = [max(draw, key=lambda place, by=judged_by: (by[place], -place)) for draw in draws]  # type: ignore[misc]
+        assert best_of(test, judged_by, looks) == pytest.approx(sum(test[place] for place in kept) / len(draws))
+    assert best_of(test, test, 5) == 0.9 and best_of(test, validation, 5) == 0.6
+
+
+def test_looks_that_cannot_be_taken_are_refused() -> None:
+    for shown, judged_by, looks in (([0.5], [0.5], 2), ([0.5], [0.5], 0), ([0.5, 0.6], [0.5], 1)):
+        with pytest.raises(ConfigError, match="looks"):
+            best_of(shown, judged_by, looks)
+
+
+def test_the_exponential_leaves_its_range_when_fed_percent() -> None:
+    """What the peer's code does with accuracies in percent: the documented map gives numbers outside 0 .. 1."""
+    wrong = [(math.exp(x) - math.exp(-1)) / (math.e - math.exp(-1)) for x in (-10.0, 5.0)]
+    assert wrong == pytest.approx([-0.1565, 62.99], abs=5e-3)

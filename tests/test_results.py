@@ -11,7 +11,22 @@ from hoptm import records as module
 from hoptm.config import configure, from_dict
 from hoptm.errors import DataError, FileError
 from hoptm.records import Record, commit, peak_bytes, read_records, versions, write_record
-from hoptm.results import arm, arms_table, by_seed, difference, gain, gains_by_seed, gains_table, gaps_by_seed, gaps_table, select, stored
+from hoptm.results import (
+    arm,
+    arms_table,
+    by_seed,
+    difference,
+    gain,
+    gains_by_seed,
+    gains_table,
+    gaps_by_seed,
+    gaps_table,
+    recalls,
+    select,
+    shift,
+    stored,
+    tried,
+)  # fmt: skip
 
 
 def _record(method, seed, values, ipc=1, dataset="pneumoniamnist"):
@@ -75,6 +90,27 @@ def test_tables_hold_the_numbers():
     assert "end point" in arms and " 0.825 [" in arms and "10" not in arms.split("\n", 1)[1].split()
     gains = gains_table(RECORDS, dataset="pneumoniamnist", ipcs=[1], pairs=[("endpoint", "random")])
     assert "+0.150 [" in gains and "end point against fresh random real images" in gains
+
+
+def _with_tried(seed, chosen, other, value):
+    plain = {"accuracy": 0.5, "balanced_accuracy": 0.5, "recall": [0.2, 0.4]}
+    recipes = [{"optimiser": "sgd", "lr": 0.01, "augmentation": name, "steps": 5} for name in ("dsa", "none")]
+    scores = {"recipe": recipes[0], "scores": [{**plain, "auc": value}, {**plain, "auc": value, "recall": [0.4, 0.8]}]}
+    scores["tried"] = [{"recipe": recipes[0], "scores": {**plain, "auc": chosen}}, {"recipe": recipes[1], "scores": other and {**plain, "auc": other}}]
+    return dataclasses.replace(_record("endpoint", seed, [value]), scores=scores)
+
+
+def test_what_is_lost_on_the_way_to_test():
+    kept = [_with_tried(0, 0.95, 0.9, 0.9), _with_tried(1, 0.97, None, 0.9)]
+    found = shift(kept, "auc", dataset="pneumoniamnist", method="endpoint", ipc=1)
+    assert found.mean == pytest.approx(-0.06) and found.n == 2
+    assert tried(kept, "auc") == {("sgd", 0.01, "dsa"): {0: 0.95, 1: 0.97}, ("sgd", 0.01, "none"): {0: 0.9}}
+    with pytest.raises(DataError, match="1 seeds on record"):
+        shift(kept[:1], "auc", dataset="pneumoniamnist", method="endpoint", ipc=1)
+
+
+def test_recall_of_each_class_is_the_mean_over_networks():
+    assert recalls([_with_tried(3, 0.9, 0.9, 0.9)])[3] == pytest.approx([0.3, 0.6])
 
 
 def test_the_stored_records_are_whole():

@@ -1,0 +1,24 @@
+"""Print the evaluation table from the stored records, and the commands for what is missing: `python data/show_table.py --score auc`."""
+
+import argparse
+
+from hoptm.arms import ARMS
+from hoptm.records import read_records
+from hoptm.results import stored
+from hoptm.tables import DATASETS, SMALL_DATASETS, commands, evaluation_table
+
+
+def main() -> None:
+    """Read the records and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--score", default="auc", choices=("accuracy", "balanced_accuracy", "auc", "worst_recall", "ece"))
+    parser.add_argument("--profile", default="tuned")
+    chosen = parser.parse_args()
+    records = read_records(stored("records"))
+    for dataset in (*DATASETS, *SMALL_DATASETS):
+        print(evaluation_table(records, dataset=dataset, score=chosen.score, profile=chosen.profile), end="\n\n")
+    print("\n".join(commands(records, ARMS, profile=chosen.profile)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The evaluation table: which arms it must hold, what the records say of each, and what has not been run.
+
+The plan is fixed beforehand, so a cell that is missing is seen to be missing. Nothing here trains.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hoptm.errors import ConfigError
+from hoptm.intervals import Interval, interval
+from hoptm.records import Record
+from hoptm.results import NAMES, by_seed, select
+
+MAIN = ("natural", "random", "herding", "kcentre", "kmeans-decode", "dm", "endpoint", "published", "extended", "latent")
+"""Arms of every data set and budget of the main part."""
+RELATIVES = ("dc", "dsa", "ftd", "tesla", "datm", "adaptive")
+"""Arms at ten images a class alone: gradient matching and the other members of the trajectory family."""
+ELSEWHERE = ("random", "dm", "endpoint", "published", "extended")
+DATASETS = ("pneumoniamnist", "pbc-28")
+SMALL_DATASETS = ("phantom", "cxr-open")
+NEVER = {"idm": "IDM (improved distribution matching)"}
+"""Rows that the field would expect and that this project does not have; they are shown as `not run`."""
+SOFT = ("datm",)
+"""Arms whose labels are soft: their rows carry a star, because hard and soft labels are not compared."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm on one data set at one budget: the seeds that were asked for, those on record, and the interval of a score over them."""
+
+    dataset: str
+    method: str
+    ipc: int
+    wanted: tuple[int, ...]
+    values: dict[int, float]
+    """The score of each seed on record, the mean over its fresh networks."""
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Seeds that were asked for and are not on record."""
+        return tuple(seed for seed in self.wanted if seed not in self.values)
+
+    @property
+    def interval(self) -> Interval | None:
+        """Student's t over seeds; None for fewer than two."""
+        return interval(list(self.values.values())) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        if not self.values:
+            return "not run"
+        found = self.interval
+        part = "" if not self.missing else f" of {len(self.wanted)}"
+        if found is None:
+            return f"{next(iter(self.values.values())):.3f} n=1{part}"
+        return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] n={found.n}{part}"
+
+
+def plan() -> list[tuple[str, str, int, tuple[int, ...]]]:
+    """Every cell of the table as data set, arm, images a class and seeds: five seeds at ten images a class in the main part, three elsewhere."""
+    three: tuple[int, ...] = (0, 1, 2)
+    five: tuple[int, ...] = (0, 1, 2, 3, 4)
+    cells = [(dataset, method, ipc, five if ipc == 10 else three) for dataset in DATASETS for ipc in (1, 10, 50) for method in MAIN]
+    cells += [(dataset, method, 10, three) for dataset in DATASETS for method in RELATIVES]
+    return cells + [(dataset, method, 10, three) for dataset in SMALL_DATASETS for method in ELSEWHERE]
+
+
+def cells(records: Sequence[Record], score: str, *, profile: str = "tuned") -> list[Cell]:
+    """The planned cells with what is on record for them. Raises DataError as `results.by_seed` does."""
+    found = []
+    for dataset, method, ipc, seeds in plan():
+        kept = select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)
+        found.append(Cell(dataset, method, ipc, seeds, by_seed(kept, score) if kept else {}))
+    return found
+
+
+def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "auc", profile: str = "tuned") -> str:
+    """A row an arm and a column a budget, as plain text: mean, 95 % interval over seeds, and n; `not run` where there is nothing.
+
+    A dash marks what was never planned, a star soft labels. The last line says how many planned runs are on record. Raises ConfigError for a data set
+    that the plan does not hold.
+    """
+    ours = [cell for cell in cells(records, score, profile=profile) if cell.dataset == dataset]
+    if not ours:
+        raise ConfigError(f"the table holds no data set {dataset!r}; it holds {', '.join((*DATASETS, *SMALL_DATASETS))}.")
+    ipcs, methods = sorted({cell.ipc for cell in ours}), list(dict.fromkeys(cell.method for cell in ours))
+    by_place = {(cell.method, cell.ipc): str(cell) for cell in ours}
+    lines = [f"{dataset}, profile {profile}, test {score.replace('_', ' ')}", f"{'arm':34s}" + "".join(f"{f'IPC {ipc}':>30s}" for ipc in ipcs)]
+    for method in methods:
+        name = NAMES[method] + (" *" if method in SOFT else "")
+        lines.append(f"{name:34s}" + "".join(f"{by_place.get((method, ipc), '-'):>30s}" for ipc in ipcs))
+    lines += [f"{name:34s}" + "".join(f"{'not run':>30s}" for _ in ipcs) for name in NEVER.values()]
+    done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) - set(c.missing) for c in ours], [c.wanted for c in ours]))
+    star = ["* soft labels, learned: not to be compared with hard ones"] if any(method in SOFT for method in methods) else []
+    return "\n".join([*lines, *star, f"{done} of {asked} planned runs are on record"])
+
+
+def commands(records: Sequence[Record], arms: Iterable[str], *, profile: str = "tuned") -> list[str]:
+    """What to run for the missing cells: one command of `data/make_records.py` for each data set, budget and set of missing seeds.
+
+    `arms` names those that are made rather than distilled (`arms.ARMS`). Cells of one command lack the same seeds.
+    """
+    made = set(arms)
+    groups: dict[tuple[str, int, tuple[int, ...]], list[str]] = {}
+    for cell in cells(records, "auc", profile=profile):
+        if cell.missing:
+            groups.setdefault((cell.dataset, cell.ipc, cell.missing), []).append(cell.method)
+    lines = []
+    for (dataset, ipc, seeds), methods in groups.items():
+        words = [f"python data/make_records.py --dataset {dataset} --profile {profile} --ipcs {ipc} --seeds {' '.join(map(str, seeds))}"]
+        for option, chosen in (("--methods", [m for m in methods if m not in made]), ("--arms", [m for m in methods if m in made])):
+            words.append(" ".join([option, *chosen]))
+        lines.append(" ".join(words))
+    return lines

@@ -1,0 +1,82 @@
+"""The evaluation table: its plan is the agreed one, its numbers are those of the records, and what is missing is said."""
+
+import pytest
+from scipy import stats
+
+from hoptm.arms import ARMS
+from hoptm.config import METHODS, configure
+from hoptm.errors import ConfigError
+from hoptm.records import Record, read_records
+from hoptm.results import NAMES, stored
+from hoptm.tables import MAIN, RELATIVES, Cell, cells, commands, evaluation_table, plan
+
+
+def _record(method, seed, value, ipc=10, dataset="pneumoniamnist", profile="tuned"):
+    scores = [{"accuracy": value, "balanced_accuracy": value, "auc": value, "recall": [value, value]}]
+    config = configure(dataset, method="endpoint", ipc=1, seed=seed, profile=profile).as_dict()
+    return Record({"name": dataset, "checksum": "md5:0"}, method, ipc, seed, config, {"scores": scores}, 1.0, 1, "abc", {}, "cpu")
+
+
+FEW = [_record("endpoint", seed, value) for seed, value in enumerate((0.9, 0.92, 0.94))] + [
+    _record("random", 0, 0.8),
+    _record("random", 1, 0.1, profile="fast"),
+]
+
+
+def test_the_plan_is_whole():
+    counts = {}
+    for dataset, _, ipc, seeds in plan():
+        counts[dataset, ipc] = counts.get((dataset, ipc), 0) + len(seeds)
+    main = {(dataset, ipc): 10 * 3 for dataset in ("pneumoniamnist", "pbc-28") for ipc in (1, 50)}
+    assert counts == {**main, **{(dataset, 10): 10 * 5 + 6 * 3 for dataset in ("pneumoniamnist", "pbc-28")}, ("phantom", 10): 15, ("cxr-open", 10): 15}
+    assert len(set((dataset, method, ipc) for dataset, method, ipc, _ in plan())) == len(plan())
+
+
+@pytest.mark.parametrize("method", (*MAIN, *RELATIVES))
+def test_every_row_can_be_run_and_has_a_name(method):
+    assert method in NAMES and (method in ARMS) != (method in METHODS)
+    for dataset in ("pneumoniamnist", "pbc-28"):
+        for ipc in (1, 10, 50):
+            config = configure(dataset, method="endpoint" if method in ARMS else method, ipc=ipc, seed=0, profile="tuned")
+            assert config.profile == "tuned" and config.ipc == ipc
+
+
+def test_cells_hold_the_records():
+    found = {(cell.dataset, cell.method, cell.ipc): cell for cell in cells(FEW, "auc")}
+    cell = found["pneumoniamnist", "endpoint", 10]
+    low, high = stats.t.interval(0.95, 2, loc=0.92, scale=stats.sem([0.9, 0.92, 0.94]))
+    assert cell.missing == (3, 4) and str(cell) == f"0.920 [{low:.3f}, {high:.3f}] n=3 of 5"
+    assert str(found["pneumoniamnist", "random", 10]) == "0.800 n=1 of 5" and found["pneumoniamnist", "random", 10].interval is None
+    assert str(found["pbc-28", "endpoint", 10]) == "not run"
+    assert str(Cell("x", "y", 1, (0, 1), {0: 0.5, 1: 0.5})) == "0.500 [0.500, 0.500] n=2"
+
+
+def test_the_table_says_what_is_missing():
+    text = evaluation_table(FEW, dataset="pneumoniamnist")
+    lines = {line[:36].strip(): line[36:] for line in text.splitlines()}
+    assert lines["end point"].split()[:2] == ["not", "run"] and "n=3 of 5" in lines["end point"]
+    assert lines["IDM (improved distribution matching)"].split() == ["not", "run"] * 3
+    assert lines["adaptive end"].split() == ["-", "not", "run", "-"]
+    assert "growing window, learned labels *" in lines and "* soft labels" in text
+    assert text.endswith("4 of 128 planned runs are on record")
+    with pytest.raises(ConfigError, match="phantom"):
+        evaluation_table(FEW, dataset="dermamnist")
+
+
+def test_commands_ask_for_what_is_missing_and_no_more():
+    lines = commands(FEW, ARMS)
+    asked = 0
+    for line in lines:
+        words = line.split()
+        places = {word: number for number, word in enumerate(words) if word.startswith("--")}
+        order = [*sorted(places.values()), len(words)]
+        values = {name: words[at + 1 : order[order.index(at) + 1]] for name, at in places.items()}
+        asked += len(values["--seeds"]) * (len(values["--methods"]) + len(values["--arms"]))
+        assert set(values["--methods"]) <= set(METHODS) and set(values["--arms"]) <= set(ARMS)
+    assert asked == sum(len(seeds) for *_, seeds in plan()) - 4
+    assert any("--seeds 3 4 --methods endpoint --arms" in line for line in lines)
+
+
+def test_the_stored_records_fill_the_table():
+    text = evaluation_table(read_records(stored("records")), dataset="pneumoniamnist")
+    assert "n=" in text and "not run" in text
