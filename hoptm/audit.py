@@ -27,7 +27,7 @@ from hoptm.dp_training import matched
 from hoptm.errors import ConfigError, DataError, FileError
 from hoptm.files import read_info, read_tensors, write_tensors, write_text
 from hoptm.intervals import interval
-from hoptm.membership import Roc, Verdict, attack, levelled, likelihood_ratios, power, roc, toss
+from hoptm.membership import Roc, Verdict, attack, holm, levelled, likelihood_ratios, power, roc, toss
 from hoptm.pipelines import THREATS, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline
 from hoptm.records import commit, device_words, versions
 from hoptm.retrieval import nearest, retrieval
@@ -209,17 +209,24 @@ def scores_of(folder: Path, arm: str, shadows: int) -> dict[str, Tensor]:
 
 
 def report(splits: Splits, settings: AuditSettings, folder: Path, arms: Sequence[str]) -> dict[str, Any]:
-    """What the audit found, plain JSON: settings, threat models, size and power of the test, verdicts and curves of each arm."""
+    """What the audit found, plain JSON: settings, threat models, size and power of one test, verdicts and curves of each finished arm.
+
+    `detected` holds after Holm's correction over all tests of the report, so that one false alarm anywhere has a chance of at most 5 %.
+    """
     made = plan(splits, settings)
     counts = {name: int((made.group == index).sum()) for index, name in enumerate(GROUPS)}
     whole = [arm for arm in arms if all(_file(folder, arm, index).exists() for index in range(settings.shadows))]
     chance = generator(settings.seed, "attack")
+    judged = {arm: _judged(made, folder, arm) for arm in whole}
+    verdicts = [one for arm in judged.values() for groups in arm["attacks"].values() for one in groups.values()]
+    for one, stands in zip(verdicts, holm([one["z"] for one in verdicts]), strict=True):
+        one["detected"] = stands
     said = {
         "dataset": {"name": splits.info.name, "checksum": splits.info.checksum, "licence": splits.info.licence},
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))), "threats": THREATS, "groups": counts,
         "unit": "one image; patients are not known, so nothing is said of them",
         "power": {name: {f"{shift:g}": power(settings.shadows, count, shift, chance) for shift in SHIFTS} for name, count in counts.items() if count},
-        "arms": {arm: _judged(made, folder, arm) for arm in whole},
+        "arms": judged, "tests": len(verdicts),
         "unfinished": [arm for arm in arms if arm not in whole],
         "commit": commit(), "versions": versions(), "device": device_words(),
     }  # fmt: skip
@@ -247,8 +254,7 @@ def _judged(made: Plan, folder: Path, arm: str) -> dict[str, Any]:
 
 
 def _plain(found: Verdict) -> dict[str, Any]:
-    plain = dataclasses.asdict(found) | {"detected": found.detected}
-    return {**plain, "rates": [{**dataclasses.asdict(rate), "words": str(rate)} for rate in found.rates]}
+    return {**dataclasses.asdict(found), "rates": [{**dataclasses.asdict(rate), "words": str(rate)} for rate in found.rates]}
 
 
 def thinned(curve: Roc, points: int = _CURVE_POINTS) -> Roc:

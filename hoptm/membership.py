@@ -10,6 +10,7 @@ ones, which gives a test of exact size however the scores of one shadow hang tog
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +64,8 @@ class Verdict:
     """Where the AUC lies in 95 % of fresh tosses of all coins: what chance looks like for these very scores."""
     p: float
     """Of the randomisation test: the share of new coins, the true ones counted in, under which the AUC is as high."""
+    z: float
+    """How many standard deviations of those AUCs it lies above their mean."""
     rates: tuple[Rate, ...]
     members: int
     nonmembers: int
@@ -70,7 +73,7 @@ class Verdict:
 
     @property
     def detected(self) -> bool:
-        """Whether the test at the 5 % level finds a leak. False says that this attack found none, not that there is none."""
+        """Whether this test alone, at the 5 % level, finds a leak. False says that this attack found none, not that there is none."""
         return self.p <= 0.05
 
 
@@ -207,7 +210,8 @@ def attack(
     below, above = torch.quantile(null, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     p = (1 + int((null >= found).sum())) / (coins + 1)
     tprs = tuple(rate_at(answers, member, at) for at in rates)
-    return Verdict(found, low, high, below, above, p, tprs, int(member.sum()), int((~member).sum()), len(scores))
+    z = (found - float(null.mean())) / max(float(null.std()), 1e-12)
+    return Verdict(found, low, high, below, above, p, z, tprs, int(member.sum()), int((~member).sum()), len(scores))
 
 
 def null_areas(scores: Float[Tensor, "s n"], coins: int, generator: torch.Generator) -> list[float]:
@@ -218,6 +222,20 @@ def null_areas(scores: Float[Tensor, "s n"], coins: int, generator: torch.Genera
         if 0 < int(fresh.sum()) < fresh.numel():
             areas.append(auc(likelihood_ratios(scores, fresh), fresh))
     return areas
+
+
+def holm(zs: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Which of many tests find something, so that the chance of even one false alarm among all is at most `level` (Holm, 1979).
+
+    Takes each one's `z` to its tail of the normal law, since a few hundred coins cannot tell how small a small chance is.
+    """
+    tails = stats.norm.sf(list(zs))
+    order, found = sorted(range(len(tails)), key=lambda index: tails[index]), [False] * len(tails)
+    for place, index in enumerate(order):
+        if tails[index] > level / (len(tails) - place):
+            break
+        found[index] = True
+    return found
 
 
 def power(shadows: int, samples: int, shift: float, generator: torch.Generator, *, repeats: int = 100, level: float = 0.05) -> float:

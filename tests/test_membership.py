@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from hoptm.config import generator
 from hoptm.errors import ConfigError
-from hoptm.membership import Roc, attack, auc, clopper_pearson, confidence, likelihood_ratios, null_areas, power, rate_at, roc, toss
+from hoptm.membership import Roc, attack, auc, clopper_pearson, confidence, holm, likelihood_ratios, null_areas, power, rate_at, roc, toss
 
 
 def planted(shift: float, shadows: int = 16, samples: int = 300, name: str = "") -> tuple[torch.Tensor, torch.Tensor]:
@@ -140,6 +140,16 @@ def test_size_and_power() -> None:
     assert power(16, 60, 0.2, generator(1)) < power(16, 60, 0.5, generator(1))
     assert power(16, 60, 0.8, generator(1)) > 0.95
     assert len(null_areas(torch.randn(8, 3, generator=generator(2)), 10, generator(2))) == 10
+
+
+def test_holm_is_that_of_the_book() -> None:
+    zs = [stats.norm.isf(p) for p in (0.01, 0.04, 0.03, 0.005)]
+    assert holm(zs) == [True, False, False, True]  # 0.005 <= 0.05 / 4, 0.01 <= 0.05 / 3, 0.03 > 0.05 / 2
+    assert holm([]) == [] and holm([9.0, 0.0]) == [True, False]
+    alarms = 0
+    for turn in range(200):
+        alarms += any(holm(torch.randn(40, generator=generator(turn, "holm")).tolist()))
+    assert alarms <= 20  # ten are expected
 
 
 def test_odd_scores_are_refused() -> None:
