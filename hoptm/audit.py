@@ -287,7 +287,7 @@ def write(report: Mapping[str, Any], folder: Path, out: Path) -> Path:
     for arm in report["arms"]:
         info = {"arm": arm, "dataset": report["dataset"], "settings": report["settings"]}
         write_tensors(target / f"{arm}.safetensors", scores_of(folder, arm, report["settings"]["shadows"]), info)
-    write_text(target / "audit.json", json.dumps(report, sort_keys=True) + "\n")
+    write_text(target / "audit.json", json.dumps(report) + "\n")
     return target
 
 

@@ -8,6 +8,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -117,6 +118,7 @@ def matched(scores: Sequence[tuple[float, float]], wanted: float) -> float:
     return next((epsilon for epsilon, score in sorted(scores) if score >= wanted), max(epsilon for epsilon, _ in scores))
 
 
+@lru_cache
 def _noise(rate: float, settings: DpTraining) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the range of orders that its first guess searches

@@ -192,7 +192,7 @@ def attack(
     generator: torch.Generator,
     *,
     rates: tuple[float, ...] = (0.001, 0.01, 0.1),
-    resamples: int = 500,
+    resamples: int = 200,
     coins: int = 199,
 ) -> Verdict:
     """The whole attack on one group of images: answers, their AUC and rates, a bootstrap over shadows, a randomisation test.
@@ -216,12 +216,19 @@ def attack(
 
 def null_areas(scores: Float[Tensor, "s n"], coins: int, generator: torch.Generator) -> list[float]:
     """AUCs of the same attack on the same scores under coins that have nothing to do with them."""
-    areas: list[float] = []
-    while len(areas) < coins:
-        fresh = toss(scores.shape[0], scores.shape[1], generator)
-        if 0 < int(fresh.sum()) < fresh.numel():
-            areas.append(auc(likelihood_ratios(scores, fresh), fresh))
+    areas = []
+    for _ in range(coins):
+        fresh = _both_sides(scores.shape[0], scores.shape[1], generator)
+        areas.append(auc(likelihood_ratios(scores, fresh), fresh))
     return areas
+
+
+def _both_sides(shadows: int, samples: int, generator: torch.Generator) -> Bool[Tensor, "s n"]:
+    """Coins of which at least one fell on each side, tossed until they did."""
+    while True:
+        fresh = toss(shadows, samples, generator)
+        if 0 < int(fresh.sum()) < fresh.numel():
+            return fresh
 
 
 def holm(zs: Sequence[float], level: float = 0.05) -> list[bool]:
@@ -246,7 +253,7 @@ def power(shadows: int, samples: int, shift: float, generator: torch.Generator, 
     null = torch.tensor(null_areas(torch.randn(shadows, samples, generator=generator), 199, generator))
     critical, found = float(torch.quantile(null, 1 - level)), 0
     for _ in range(repeats):
-        member = toss(shadows, samples, generator)
+        member = _both_sides(shadows, samples, generator)
         scores = torch.randn(shadows, samples, generator=generator) + shift * member
         found += auc(likelihood_ratios(scores, member), member) > critical
     return found / repeats

@@ -128,7 +128,7 @@ def areas(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figur
     `rows` maps a group to arms, and each to (AUC, lower and upper end of chance). A dot to the right of its bar is a leak that was found.
     """
     names = list(next(iter(rows.values())))
-    drawn = figure(WIDTH, 0.95 + 0.34 * len(names))
+    drawn = figure(WIDTH, 1.2 + 0.34 * len(names))
     panels = drawn.subplots(1, len(rows), sharey=True, squeeze=False)[0]
     for panel, (group, arms) in zip(panels, rows.items(), strict=True):
         panel.axvline(0.5, color=RECORD, lw=1, ls="--")
@@ -136,7 +136,7 @@ def areas(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figur
             area, low, high = arms[name]
             panel.plot([low, high], [row, row], color=FAINT, lw=9, solid_capstyle="butt")
             panel.plot(area, row, "o", color=ARMS.get(name, INK))
-        panel.set_title(group)
+        panel.set_title(group.replace(" ", "\n"))
         panel.set(xlim=(0.28, 1.08), xticks=[0.5, 1], xlabel="AUC", ylim=(len(names) - 0.5, -0.5))
         panel.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(names)), [NAMES.get(name, name) for name in names])

@@ -93,10 +93,11 @@ def blind(real: Pipeline) -> Pipeline:
 WHOLE: dict[str, Splits] = {}
 
 
+@pytest.mark.timeout(1200)  # seven whole pipelines a shadow
 def test_the_whole_audit_without_a_signal_stays_at_chance(splits: Splits, tmp_path: Path) -> None:
     WHOLE["splits"] = splits
     arms = ["random", "full", "pixel-real", "pixel-noise", "latent", "dp-4", "dp-sgd-4"]
-    found = run(splits, TINY, tmp_path, arms, pipelines={name: blind(pipeline(name)) for name in arms}, progress=False)
+    found = run(splits, dataclasses.replace(TINY, shadows=5), tmp_path, arms, pipelines={name: blind(pipeline(name)) for name in arms}, progress=False)
     verdicts = [one for arm in found["arms"].values() for groups in arm["attacks"].values() for one in groups.values()]
     assert len(verdicts) == 4 * (2 + 1 + 2 + 2 + 3 + 2 + 1)
     inside = sum(one["chance_low"] <= one["auc"] <= one["chance_high"] for one in verdicts)
