@@ -9,13 +9,14 @@ export OMP_NUM_THREADS := 1
 export MKL_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test bench lint outputs clean
+.PHONY: help book test bench lint outputs release clean
 help:
 	@echo "make book     execute the chapters (fast profile) and render the site"
 	@echo "make test     style, unit tests, notebooks, site, browser"
 	@echo "make bench    time and memory of the engine against plain autograd (about five minutes)"
 	@echo "make lint     ruff and mypy only"
 	@echo "make outputs  execute the chapters and store their normalised outputs in book/"
+	@echo "make release  sdist, wheel and the site as a zip, with checksums, in dist/"
 	@echo "make clean    remove the built site and caches of this folder"
 
 book: $(READY)
@@ -32,6 +33,9 @@ lint: $(READY)
 
 outputs: $(READY)
 	$(RUN) book/build.py --store
+
+release: book
+	$(RUN) book/release.py
 
 clean:
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis

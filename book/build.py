@@ -28,6 +28,7 @@ import polish
 import yaml
 
 from hoptm.errors import DataError
+from hoptm.notebooks import failure
 from hoptm.sources import find
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -149,17 +150,6 @@ def normalise(notebook: Any) -> None:
                 output.execution_count = count
 
 
-def failure(job: Job, executed: Path, words: str) -> str:
-    """The cell that failed and its error, as a person wants to read them."""
-    if executed.is_file():
-        for number, cell in enumerate(nbformat.read(executed, as_version=4).cells):
-            for output in cell.get("outputs", []):
-                if output.output_type == "error":
-                    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback[-8:]))
-                    return f"{job.source}, cell {number}:\n\n{cell.source}\n\n{trace}\n{output.ename}: {output.evalue}"
-    return f"{job.source}: {words[-3000:]}"
-
-
 def execute(job: Job, staged: Path, executed: Path) -> float:
     """Run one notebook with papermill and keep its result under `executed`. Returns seconds; raises RuntimeError with the cell that failed."""
     partial, target = executed / f"{job.name}.partial.ipynb", executed / f"{job.name}.ipynb"
@@ -171,7 +161,8 @@ def execute(job: Job, staged: Path, executed: Path) -> float:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        raise RuntimeError(failure(job, partial, done.stderr))
+        cell = failure(partial)
+        raise RuntimeError(f"{job.source}, {cell}" if cell else f"{job.source}: {done.stderr[-3000:]}")
     seconds = time.monotonic() - started
     notebook = nbformat.read(partial, as_version=4)
     normalise(notebook)

@@ -7,111 +7,64 @@ The test split is read only by the final judgement.
 """
 
 import argparse
-import contextlib
 import itertools
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
-from hoptm import kernels
-from hoptm.arms import ARMS, arm
+from hoptm.arms import ARMS
 from hoptm.config import METHODS, Config, configure
 from hoptm.cost import estimate
 from hoptm.data import Splits, load, single_label
-from hoptm.distill import distill, stored_name
+from hoptm.distill import stored_name
 from hoptm.errors import DivergedError
-from hoptm.evaluate import Evaluation, Recipe, evaluate, full_data
-from hoptm.experts import experts
+from hoptm.evaluate import Recipe, evaluate, full_data
 from hoptm.latent_controls import reconstructed
 from hoptm.leaf import vae_of
 from hoptm.networks import Network, network
-from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_record
-from hoptm.synthetic import SyntheticSet
+from hoptm.records import Record, write_record
+from hoptm.results import SCORES, WHOLE
+from hoptm.runs import claimed, configured, make, record_of, record_path
 
 HERE = Path(__file__).resolve().parent
 RECORDS, SETS = HERE / "records", HERE / "distilled"
-WHOLE = ("full", "ceiling")
-"""Arms that train on the whole train split; their records have IPC 0."""
 KEPT_SEEDS, KEPT_BYTES = 1, 1_000_000
 """Distilled sets of the first seeds are kept beside the records when they are small; the others can be made again from their record."""
 
 
-def distilled(config: Config, splits: Splits, folder: Path) -> tuple[SyntheticSet, dict[str, object]]:
-    """Run, or take up, one distillation."""
-    paths = experts(config, splits, progress=False, processes=1)
-    state = folder / stored_name(config).replace(".safetensors", ".state")
-    done = distill(config, splits, paths, resume=state, progress=False)
-    state.unlink(missing_ok=True)
-    last = done.history[-1]
-    seen = {"selection": done.synthetic.info["selection"], "lr": done.synthetic.lr, "last_total": last.total, "last_utilisation": last.utilisation}
-    seen["dead_parameters"] = done.dead_parameters
-    return done.synthetic, seen
-
-
-def keep(config: Config, splits: Splits, found: Evaluation, method: str, began: float, extra: dict[str, object]) -> None:
+def keep(record: Record) -> None:
     """Write the record of one arm and say so."""
-    extra = {**extra, "engine": "compiled" if kernels.available() else "autograd"}
-    record = Record(
-        dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=method, ipc=0 if method in WHOLE else config.ipc, seed=config.seed,
-        config=config.as_dict(), scores=found.as_dict(), seconds=time.perf_counter() - began, peak_bytes=peak_bytes(),
-        commit=commit(), versions=versions(), device=device_words(), extra=extra,
-    )  # fmt: skip
     write_record(RECORDS, record)
-    words = "  ".join(f"{score} {found.mean(score):.3f}" for score in ("accuracy", "balanced_accuracy", "auc"))
+    found = record.scores["scores"]
+    words = "  ".join(f"{score} {sum(one[score] for one in found) / len(found):.3f}" for score in SCORES)
     print(f"{record.name:55s} {words}  {record.seconds:6.1f} s", flush=True)
-
-
-def record_path(config: Config, splits: Splits, method: str, ipc: int) -> Path:
-    """Where the record of this arm is kept."""
-    return RECORDS / f"{splits.info.name}-{config.profile}-{method}-ipc{ipc}-seed{config.seed}.json"
-
-
-@contextlib.contextmanager
-def claimed(path: Path) -> Iterator[bool]:
-    """Whether this process has the arm to itself; another that is at it is left alone."""
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield not path.exists()
-    finally:
-        lock.release()
 
 
 def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
     """One arm of one seed and budget, unless it has a record or another process is at it."""
-    with claimed(record_path(config, splits, method, config.ipc)) as ours:
+    path = record_path(RECORDS, config, splits, method)
+    with claimed(path) as ours:
         if not ours:
             return
         began = time.perf_counter()
-        if method in ARMS:
-            made = arm(method, config, splits)
-            extra = {"make_seconds": time.perf_counter() - began}
-        else:
-            try:
-                made, extra = distilled(config, splits, RECORDS)
-            except DivergedError as error:
-                print(f"{record_path(config, splits, method, config.ipc).stem}: DIVERGED, no record: {error}", flush=True)
-                return
-            if config.seed < KEPT_SEEDS and made.images.nbytes < KEPT_BYTES:
-                made.save(SETS / stored_name(config))
-            extra["distil_seconds"] = time.perf_counter() - began
+        try:
+            made, extra = make(config, splits, method, RECORDS / stored_name(config).replace(".safetensors", ".state"))
+        except DivergedError as error:
+            print(f"{path.stem}: DIVERGED, no record: {error}", flush=True)
+            return
+        if method not in ARMS and config.seed < KEPT_SEEDS and made.images.nbytes < KEPT_BYTES:
+            made.save(SETS / stored_name(config))
         found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
-        keep(config, splits, found, method, began, extra)
+        keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
 
 
 def run_seed(chosen: argparse.Namespace, seed: int, splits: Splits, net: Network) -> None:
     """Every arm of one seed that has no record yet."""
     for ipc in chosen.ipcs:
         for method in [*chosen.methods, *chosen.arms]:
-            config = configure(chosen.dataset, method="endpoint" if method in ARMS else method, ipc=ipc, seed=seed, profile=chosen.profile)
+            config = configured(chosen.dataset, method=method, ipc=ipc, seed=seed, profile=chosen.profile)
             run_arm(config, method, splits, net)
 
 
@@ -120,13 +73,14 @@ def run_whole(method: str, chosen: argparse.Namespace, seeds: list[int], splits:
     recipe = None
     for seed in seeds:
         config = configure(chosen.dataset, method="endpoint", ipc=1, seed=seed, profile=chosen.profile)
-        with claimed(record_path(config, splits, method, 0)) as ours:
+        with claimed(record_path(RECORDS, config, splits, method)) as ours:
             if ours:
                 began = time.perf_counter()
                 shown = reconstructed(splits, vae_of(config, splits)) if method == "ceiling" else splits
                 found = full_data(net, shown, config.evaluation, seed, steps=chosen.full_steps, recipe=recipe)
-                keep(config, splits, found, method, began, {"steps": chosen.full_steps, "recipe_of_seed": seeds[0]})
-        path = record_path(config, splits, method, 0)
+                extra = {"steps": chosen.full_steps, "recipe_of_seed": seeds[0]}
+                keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
+        path = record_path(RECORDS, config, splits, method)
         if not path.exists():
             print(f"{path.stem}: another process is at it; run again when it is done.", flush=True)
             return

@@ -2,7 +2,8 @@
 
 `hoptm distill` makes a synthetic set, `hoptm evaluate` judges one beside random real images, `hoptm card` shows what a
 file says of itself, `hoptm audit` what it gives away, `hoptm export` writes it for other programs, `hoptm verify` replays frozen numbers of the published
-method. With `--json` the standard output holds one JSON object and nothing else; progress and estimates go to standard error.
+method, `hoptm reproduce` runs a grid of notebooks.
+With `--json` the standard output holds one JSON object and nothing else; progress and estimates go to standard error.
 """
 
 import dataclasses
@@ -31,6 +32,7 @@ from hoptm.evaluate import evaluate as judge
 from hoptm.experts import experts
 from hoptm.exports import to_folder, to_npz
 from hoptm.files import write_text
+from hoptm.grids import price, priced, read_grid
 from hoptm.networks import network
 from hoptm.pipelines import AuditSettings
 from hoptm.privacy_card import of_report, of_set
@@ -226,6 +228,39 @@ def export(file: Path, form: str, out: Path, as_json: bool) -> None:
     made = load_set(file)
     written = _EXPORTS[form](made, out)
     _answer(as_json, {"file": str(file), "out": str(written), "images": len(made.labels)}, f"wrote {written}: {len(made.labels)} images")
+
+
+@cli.command()
+@click.argument("grid", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=None, help="Folder of notebooks and records; default: runs/GRID.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Cells side by side on this machine.")
+@click.option("--cluster", metavar="ADDRESS", default=None, help="A Dask scheduler that runs the cells instead (pip install 'hoptm[cluster]').")
+@click.option("--dry-run", is_flag=True, help="Print what each cell that is left will cost, and stop.")
+@_JSON
+def reproduce(grid: Path, out: Path | None, workers: int, cluster: str | None, dry_run: bool, as_json: bool) -> None:
+    """Run a grid of notebooks: a TOML file, or table1, table2, which ship. Finished cells are left alone, a failed one stops no other."""
+    try:
+        from hoptm import reproduce as grid_runs  # here: every other command works without notebooks
+    except ImportError as error:
+        raise ConfigError(f"hoptm reproduce runs notebooks, which need more packages ({error}): pip install 'hoptm[book]'.") from error
+    path = grid_runs.find_grid(grid)
+    read, folder = read_grid(path), (out or Path("runs") / path.stem)
+    left = grid_runs.left(read, folder)
+    if not as_json or not dry_run:
+        _say(f"{read.title}: {len(read.cells) - len(left)} of {len(read.cells)} cells are finished")
+    if dry_run:
+        prices = {cell.name: dataclasses.asdict(price(cell, read.shape)) for cell in left} if as_json else {}
+        _answer(as_json, {"grid": read.title, "left": prices}, priced(left, read.shape))
+        return
+    _say(priced(left, read.shape))
+    executor = None if cluster is None else grid_runs.dask_executor(cluster)
+    outcomes = grid_runs.reproduce(read, folder, executor=executor, workers=workers, say=_say)
+    failed = {outcome.name: outcome.error for outcome in outcomes if outcome.error}
+    report = {"grid": read.title, "ran": len(outcomes), "failed": failed, "out": str(folder)}
+    _answer(as_json, report, grid_runs.summary(read, folder))
+    if failed:
+        _say(f"{len(failed)} of {len(outcomes)} cells failed: {', '.join(failed)}. The same command runs them again.")
+        sys.exit(1)
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
 """What a run will cost, before it starts: seconds, memory and disk.
 
-Time is predicted from one inner step and one training step measured on this machine, so the prediction follows the
-machine. Memory and disk follow from the sizes of the network and the batch.
+Time is predicted from one inner step and one training step measured on this machine, in seconds of its processor, so the prediction follows the
+machine and not what else runs on it. Memory and disk follow from the sizes of the network and the batch. A `Shape` is enough, so that a data set
+that is not here yet can be priced too.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 
 from hoptm import augment
 from hoptm.adjoint import backward, forward
-from hoptm.config import Config, generator
+from hoptm.config import Config, NetworkConfig, generator
 from hoptm.data import Splits
 from hoptm.experts import estimate_bytes, reachable_steps
 from hoptm.inner import Plan
@@ -24,6 +26,24 @@ _PROCESS_BYTES = 350_000_000
 """Resident memory of Python with torch and scikit-learn loaded."""
 _COPIES = 12
 """Activations kept by the graph of one step and its derivative, in units of the feature maps; measured on ConvNets."""
+_MEASURED_PIXELS = 256 * 28**2
+"""A batch of more pixels is timed in part and multiplied: time grows with the batch at most (`data/bench/growth.json`)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All of a data set that a cost depends on: channels, classes, edge in pixels, training images, augmentations to choose from."""
+
+    channels: int
+    classes: int
+    size: int
+    train: int
+    augmentations: int = 2
+
+    @classmethod
+    def of(cls, splits: Splits) -> "Shape":
+        """The shape of a data set that is here."""
+        return cls(splits.channels, splits.classes, splits.size, len(splits.train.labels), len(splits.info.augmentations))
 
 
 @dataclass(frozen=True)
@@ -43,76 +63,104 @@ class Cost:
 
     def __str__(self) -> str:
         """One line with units."""
-        return (
-            f"estimate: about {_time(self.seconds)} on one core (experts {_time(self.expert_seconds)} unless cached, matching {_time(self.distil_seconds)}, "
-            f"validation {_time(self.look_seconds)}), {self.memory_bytes / 1e9:.1f} GB of memory, {self.disk_bytes / 1e6:.0f} MB of disk"
-        )
+        parts = f"experts {in_words(self.expert_seconds)} unless cached, matching {in_words(self.distil_seconds)}, validation {in_words(self.look_seconds)}"
+        room = f"{self.memory_bytes / 1e9:.1f} GB of memory, {self.disk_bytes / 1e6:.0f} MB of disk"
+        return f"estimate: about {in_words(self.seconds)} on one core ({parts}), {room}"
 
 
-def _time(seconds: float) -> str:
+def in_words(seconds: float) -> str:
+    """Seconds, minutes, hours or days, with the unit."""
     for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
 
 
-def estimate(config: Config, splits: Splits) -> Cost:
-    """Measure one step of each kind on random images (under a second for small networks) and multiply."""
+def estimate(config: Config, data: Splits | Shape) -> Cost:
+    """Measure one step of each kind on random images (under a second for small networks, once a process) and multiply."""
+    shape = Shape.of(data) if isinstance(data, Splits) else data
     match, judged = config.match, config.evaluation
-    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
-    chance = generator(config.seed, "cost")
-    theta = net.initial(chance)
-    count = config.ipc * splits.classes
-    inner_batch, look_batch, expert_batch = min(match.batch, count), min(judged.batch, count), min(config.experts.batch, len(splits.train.labels))
+    net = _network(config.network, shape)
+    count = config.ipc * shape.classes
+    inner_batch, look_batch, expert_batch = min(match.batch, count), min(judged.batch, count), min(config.experts.batch, shape.train)
 
-    steps = reachable_steps(config, len(splits.train.labels))
-    per_expert_step = _train_seconds(net, theta, expert_batch, chance) * (2 if config.experts.optimiser == "flat" else 1)
+    steps = reachable_steps(config, shape.train)
+    per_expert_step = _train_seconds(config.network, shape, expert_batch) * (2 if config.experts.optimiser == "flat" else 1)
     looks = -(-match.iterations // match.validate_every)
     return Cost(
         expert_seconds=config.experts.count * max(steps) * per_expert_step,
-        distil_seconds=match.iterations * match.steps * _inner_seconds(net, theta, inner_batch, chance),
-        look_seconds=looks * judged.steps * _train_seconds(net, theta, look_batch, chance),
-        memory_bytes=_PROCESS_BYTES + splits.train.images.numel() + 4 * (match.steps + 8) * net.layout.size + _graph_bytes(config, splits, inner_batch),
-        disk_bytes=estimate_bytes(config, net.layout.size, len(splits.train.labels)) + 16 * count * splits.channels * splits.size**2,
+        distil_seconds=match.iterations * match.steps * _inner_seconds(config.network, shape, inner_batch),
+        look_seconds=looks * judged.steps * _train_seconds(config.network, shape, look_batch),
+        memory_bytes=_PROCESS_BYTES
+        + shape.train * shape.channels * shape.size**2
+        + 4 * (match.steps + 8) * net.layout.size
+        + _graph_bytes(config, shape, inner_batch),
+        disk_bytes=estimate_bytes(config, net.layout.size, shape.train) + 16 * count * shape.channels * shape.size**2,
     )
 
 
-def _graph_bytes(config: Config, splits: Splits, batch: int) -> int:
+def judgement_seconds(config: Config, data: Splits | Shape) -> float:
+    """What judging a set of `config.ipc` images a class costs: one network for each recipe that is tried, then the fresh networks.
+
+    Scoring them on validation and test is not counted.
+    """
+    shape = Shape.of(data) if isinstance(data, Splits) else data
+    judged = config.evaluation
+    tried = len(judged.sgd_lrs) + len(judged.adamw_lrs) + shape.augmentations - 1
+    return (tried + judged.networks) * judged.steps * _train_seconds(config.network, shape, min(judged.batch, config.ipc * shape.classes))
+
+
+def _network(config: NetworkConfig, shape: Shape) -> Network:
+    return network(config, channels=shape.channels, classes=shape.classes, size=shape.size)
+
+
+def _graph_bytes(config: Config, shape: Shape, batch: int) -> int:
     """Memory of one step's graph: feature maps of each block, four bytes each, several copies."""
-    maps, size = 0, splits.size
+    maps, size = 0, shape.size
     for _ in range(config.network.depth):
         maps += config.network.width * size**2
         size //= 2
     return 4 * _COPIES * batch * maps
 
 
-def _train_seconds(net: Network, theta: torch.Tensor, batch: int, chance: torch.Generator) -> float:
-    images = torch.randn(batch, net.channels, net.size, net.size, generator=chance)
-    labels = torch.arange(batch) % net.classes
-    engine, drawn = fastest(net, F.cross_entropy, theta.device, theta.dtype), augment.draw("none", batch, net.size, chance)
-    return _seconds(lambda: engine.first(theta, images, labels, drawn, keep=False))
+@functools.cache
+def _train_seconds(config: NetworkConfig, shape: Shape, batch: int) -> float:
+    few, chance = _few(batch, shape), generator(0, "cost")
+    net = _network(config, shape)
+    theta = net.initial(chance)
+    images = torch.randn(few, net.channels, net.size, net.size, generator=chance)
+    labels = torch.arange(few) % net.classes
+    engine, drawn = fastest(net, F.cross_entropy, theta.device, theta.dtype), augment.draw("none", few, net.size, chance)
+    return _seconds(lambda: engine.first(theta, images, labels, drawn, keep=False)) * batch / few
 
 
-def _inner_seconds(net: Network, theta: torch.Tensor, batch: int, chance: torch.Generator) -> float:
-    images = torch.randn(batch, net.channels, net.size, net.size, generator=chance)
-    labels = torch.arange(batch) % net.classes
-    plan = Plan((torch.arange(batch),), (augment.draw("none", batch, net.size, chance),))
+@functools.cache
+def _inner_seconds(config: NetworkConfig, shape: Shape, batch: int) -> float:
+    few, chance = _few(batch, shape), generator(0, "cost")
+    net = _network(config, shape)
+    theta = net.initial(chance)
+    images = torch.randn(few, net.channels, net.size, net.size, generator=chance)
+    labels = torch.arange(few) % net.classes
+    plan = Plan((torch.arange(few),), (augment.draw("none", few, net.size, chance),))
     lr = torch.tensor(0.01)
-
     step = fastest(net, F.cross_entropy, theta.device, theta.dtype)
 
     def both() -> None:
         path = forward(net, theta, images, labels, lr, plan, step=step)
         backward(net, path, {1: path[1]}, images, labels, lr, plan, step=step)
 
-    return _seconds(both)
+    return _seconds(both) * batch / few
+
+
+def _few(batch: int, shape: Shape) -> int:
+    return min(batch, max(1, _MEASURED_PIXELS // shape.size**2))
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The quicker of two runs after a warm-up."""
+    """The quicker of two runs after a warm-up, in seconds of the processor: who else runs on the machine does not count."""
     times = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         work()
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+        times.append(time.process_time() - began)
+    return max(min(times[1:]), 1e-6)

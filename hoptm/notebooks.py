@@ -6,6 +6,7 @@ take one of them in that moment, and the kernel dies. On Unix the kernels here l
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import papermill
+import nbformat
 from traitlets.config import Config
 
 from hoptm.errors import FileError
@@ -50,11 +51,31 @@ def run_notebook(
     `cell_seconds` is the longest that a cell may take; None: no limit. Raises papermill's PapermillExecutionError with the cell that failed;
     `target` then holds what ran. Raises FileError as `sockets` does.
     """
+    import papermill  # here: what only reads notebooks, or grids of them, works where it is not installed (Colab)
+
     with sockets() as found:
         papermill.execute_notebook(
             source, target, dict(parameters), kernel_name="python3", cwd=cwd, progress_bar=progress, execution_timeout=cell_seconds,
             config=Config({"KernelManager": found}),
         )  # fmt: skip
+
+
+def failure(executed: Path) -> str | None:
+    """The cell that failed in an executed notebook, its source and its error, as a person wants to read them; None where none failed.
+
+    Cells are counted from 0 as in the source: what papermill put in does not count.
+    """
+    cells = nbformat.read(executed, as_version=4).cells if executed.is_file() else []
+    for number, cell in enumerate(cell for cell in cells if not _PUT_IN & set(cell.metadata.get("tags", []))):
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.traceback[-8:]))
+                return f"cell {number}:\n\n{cell.source}\n\n{trace}\n{output.ename}: {output.evalue}"
+    return None
+
+
+_PUT_IN = {"injected-parameters", "papermill-error-cell-tag"}
+"""Tags of cells that papermill adds."""
 
 
 @click.command()

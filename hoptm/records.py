@@ -58,10 +58,10 @@ def write_record(folder: Path, record: Record) -> Path:
     return path
 
 
-def read_records(folder: Path) -> list[Record]:
-    """All records of a folder, in the order of their names. Raises FileError for one that cannot be read."""
+def read_records(folder: Path, pattern: str = "*.json") -> list[Record]:
+    """The records of a folder whose names fit, in their order. Raises FileError for one that cannot be read."""
     records = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob(pattern)):
         try:
             records.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
         except (ValueError, TypeError, KeyError) as error:

@@ -51,7 +51,7 @@ NAMES = {
 
 
 def stored(kind: str) -> Path:
-    """The folder of what ships with the book: `records` or `distilled`, in a checkout or in the installed package."""
+    """The folder of what ships with the book: `records`, `distilled` or `bench`, in a checkout or in the installed package."""
     package = Path(__file__).resolve().parent
     for folder in (package.parent / "data" / kind, package / "stored" / kind):
         if folder.is_dir():

@@ -31,6 +31,8 @@ SOURCED = {
 
 MAX_BYTES = 400_000
 ENDING = ["Summary", "Exercises", "Solutions", "References"]
+BESIDE = {"size", "table", "method"}
+"""Parameters of a notebook of `reproduce` that may stand beside the configuration: an arm of real images is no method of it."""
 PARAMETERS = {"dataset", "profile", "seed"}
 TAGS = {"setup", "parameters", "run", "solution", "hide-input", "hide-cell", "hide-output", "nbval-ignore-output"}
 
@@ -130,7 +132,8 @@ def run(notebook: Any, path: str) -> list[str]:
     shown = "".join(texts(cell))
     problems = [] if given and found[0] > given[0] else ["the run cell must follow the parameters cell"]
     for name in names:
-        if name != "out" and f"{name}={{config.{name}}}" not in cell.source:
+        shows = f"{name}={{config.{name}}}" in cell.source or (name in BESIDE and not is_chapter(path) and f"{name}={{{name}}}" in cell.source)
+        if name != "out" and not shows:
             problems.append(f"the run cell must print {name}={{config.{name}}}")
         if name != "out" and f"{name}=" not in shown:
             problems.append(f"the run cell's output does not show {name}=")

@@ -187,5 +187,13 @@ def test_an_explorable_figure_is_a_figure() -> None:
     assert not [words for rule in form_rules.RULES for words in rule(notebook, GOOD_PATH)]
 
 
+def test_only_outside_of_chapters_may_a_parameter_stand_beside_the_configuration() -> None:
+    notebook = good()
+    notebook.cells[3].source += '\ntable: str = "table1"'
+    source(5, 'print(f"dataset={config.dataset} profile={config.profile} seed={config.seed} table={table}")')(notebook)
+    notebook.cells[5].outputs[0].text = "dataset=phantom profile=fast seed=0 table=table1\n"
+    assert form_rules.run(notebook, GOOD_PATH) and not form_rules.run(notebook, "book/reproduce/example.ipynb")
+
+
 def test_every_rule_is_seen_to_fail() -> None:
     assert {rule.__name__ for rule in form_rules.RULES} == {name for name, _ in BROKEN}

@@ -119,7 +119,7 @@ def colour_at(page: Page, x: int, y: int) -> list[int]:
 
 
 def test_a_film_plays_stops_and_is_walked_through_by_keyboard(page: Page, tmp_path: Path) -> None:
-    show(page, tmp_path, explorables.film(gif(squares(), 400), ["one", "two", "three", "four"], "a red square walks to the right"))
+    show(page, tmp_path, explorables.film(gif(squares(), 1_500), ["one", "two", "three", "four"], "a red square walks to the right"))
     figure, button, slider = page.locator(".explorable"), page.locator(".explorable button"), page.locator(".explorable input")
     page.wait_for_selector('.explorable[data-at="3"]')
     assert button.text_content() == "Play" and colour_at(page, 35, 10) == [200, 0, 30], "a film that moves by itself, or not on its last frame"
@@ -137,8 +137,9 @@ def test_a_film_plays_stops_and_is_walked_through_by_keyboard(page: Page, tmp_pa
     page.wait_for_selector('.explorable[data-at="1"]')
     page.keyboard.press("Enter")
     assert button.text_content() == "Play"
-    page.wait_for_timeout(900)
-    assert figure.get_attribute("data-at") == "1", "a film that was stopped goes on"
+    stopped = figure.get_attribute("data-at")
+    page.wait_for_timeout(2_000)
+    assert stopped in ("1", "2") and figure.get_attribute("data-at") == stopped, "a film that was stopped goes on"
 
 
 def test_two_figures_of_a_page_mind_their_own_business(page: Page, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_the_cell_that_fails_is_named_and_what_ran_is_kept(tmp_path: Path) -> No
     source = written(tmp_path, "print('ran')", "1 / 0", "print('never')")
     with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
         notebooks.run_notebook(source, tmp_path / "out.ipynb", {})
+    assert (notebooks.failure(tmp_path / "out.ipynb") or "").startswith("cell 2:\n\n1 / 0"), "counted as in the source"
     assert "ran" in said(tmp_path / "out.ipynb") and "never" not in said(tmp_path / "out.ipynb")
 
 

@@ -91,7 +91,7 @@ def test_public_names_are_documented(module: str) -> None:
     assert not bare, f"{module}: no docstring on {', '.join(bare)}"
 
 
-@pytest.mark.parametrize("name", ["tests", "book", "colab", "gpu"])
+@pytest.mark.parametrize("name", ["tests", "book", "colab", "gpu", "release"])
 def test_workflows_parse(name: str) -> None:
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
     triggers = workflow[True]  # YAML reads the key `on` as a truth value

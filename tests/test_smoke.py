@@ -12,7 +12,10 @@ import nbformat
 import pytest
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
-UNUSUAL: dict[str, str] = {"dataset": "phantom:900", "profile": "smoke", "seed": "7919", "ipc": "2", "method": "published", "out": "out/unusual.safetensors"}
+UNUSUAL: dict[str, str] = {
+    "dataset": "phantom:900", "profile": "smoke", "seed": "7919", "ipc": "2", "method": "published", "out": "out/unusual.safetensors",
+    "size": "28", "table": "table2",
+}  # fmt: skip
 """What each parameter is set to; none is a default of any notebook but `dataset` and `method`, which then take the other value."""
 OTHERWISE = {"method": "endpoint"}
 

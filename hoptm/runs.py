@@ -1,0 +1,101 @@
+"""One cell of a comparison, from experts to its record: made, judged, written down, and taken from there the next time.
+
+A cell is an arm or a method on one data set at one budget and seed. The notebooks and `data/make_records.py` run their cells here.
+"""
+
+import contextlib
+import glob
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hoptm import kernels
+from hoptm.arms import ARMS, arm
+from hoptm.config import Config, configure, from_dict
+from hoptm.data import Splits
+from hoptm.distill import distill
+from hoptm.errors import ConfigError
+from hoptm.evaluate import Evaluation
+from hoptm.experts import experts
+from hoptm.outer import Look, State
+from hoptm.records import Record, commit, device_words, peak_bytes, read_records, versions
+from hoptm.results import WHOLE
+from hoptm.synthetic import SyntheticSet
+
+
+def configured(dataset: str, *, method: str, ipc: int, seed: int, profile: str) -> Config:
+    """The settings of a cell. An arm of real images (`arms.ARMS`) takes network and evaluation of the end point. Raises as `configure`."""
+    return configure(dataset, method="endpoint" if method in ARMS else method, ipc=ipc, seed=seed, profile=profile)
+
+
+def make(
+    config: Config, splits: Splits, method: str, state: Path, callbacks: Sequence[Callable[[State, Look], None]] = ()
+) -> tuple[SyntheticSet, dict[str, Any]]:
+    """The set of an arm, or of a method after its distillation, with what was seen on the way.
+
+    A distillation keeps its state in `state`, takes it up from there, and removes it at the end.
+    Raises as `arms.arm`, `experts.experts` and `distill.distill` do.
+    """
+    began = time.perf_counter()
+    if method in ARMS:
+        return arm(method, config, splits), {"make_seconds": time.perf_counter() - began}
+    paths = experts(config, splits, progress=False, processes=1)
+    trained = time.perf_counter()
+    done = distill(config, splits, paths, resume=state, callbacks=callbacks, progress=False)
+    state.unlink(missing_ok=True)
+    last = done.history[-1]
+    seen = {"selection": done.synthetic.info["selection"], "lr": done.synthetic.lr, "last_total": last.total, "last_utilisation": last.utilisation}
+    took = {"distil_seconds": time.perf_counter() - began, "expert_seconds": trained - began}
+    return done.synthetic, {**seen, "dead_parameters": done.dead_parameters, **took}
+
+
+def record_of(config: Config, splits: Splits, method: str, found: Evaluation, seconds: float, extra: dict[str, Any]) -> Record:
+    """The record of one judged cell, not yet written; `extra` is what `make` saw."""
+    return Record(
+        dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=method, ipc=0 if method in WHOLE else config.ipc, seed=config.seed,
+        config=config.as_dict(), scores=found.as_dict(), seconds=seconds, peak_bytes=peak_bytes(),
+        commit=commit(), versions=versions(), device=device_words(), extra={**extra, "engine": "compiled" if kernels.available() else "autograd"},
+    )  # fmt: skip
+
+
+def record_path(folder: Path, config: Config, splits: Splits, method: str) -> Path:
+    """Where `records.write_record` puts the record of this cell."""
+    return folder / f"{splits.info.name}-{config.profile}-{method}-ipc{0 if method in WHOLE else config.ipc}-seed{config.seed}.json"
+
+
+def taken(folders: Sequence[Path], config: Config, splits: Splits, method: str) -> Record | None:
+    """The record of this very cell in one of the folders: same data by checksum, same settings; None where there is none.
+
+    A record of the same name with other settings or data is passed over. Raises FileError for a file that is no record.
+    """
+    for folder in folders:
+        path = record_path(folder, config, splits, method)
+        for record in read_records(folder, glob.escape(path.name)) if path.is_file() else []:
+            if record.dataset["checksum"] == splits.info.checksum and _settings(record) == config:
+                return record
+    return None
+
+
+def _settings(record: Record) -> Config | None:
+    try:
+        return from_dict(record.config)
+    except ConfigError:
+        return None
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether this process has the record at `path` to make; one that is there, or that another process is at, is left alone."""
+    lock = FileLock(path.with_name(f".{path.stem}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield not path.exists()
+    finally:
+        lock.release()
