@@ -23,6 +23,8 @@ REAL = ("random", "natural", "herding", "kcentre", "kmeans", "start")
 """Methods whose images are training images as they are."""
 SCORES = ("accuracy", "balanced_accuracy", "auc", "worst_recall", "ece")
 NO_AUDIT = "No privacy audit was run on this set. Nothing is claimed about what it gives away of its training images."
+SAID_BY_FILE = "What follows is what the file says of itself; it was not checked when this card was made."
+NO_PROOF = "An attack that fails is no proof of privacy: only a guarantee, where one is stated, holds against attacks that nobody has tried."
 _LONGEST, _MOST_ROWS = 300, 100
 
 
@@ -174,7 +176,7 @@ def _few(scores: Any) -> bool:
 def _privacy(audit: Any) -> list[str]:
     if not isinstance(audit, dict) or not audit:
         return [NO_AUDIT]
-    return [*(f"{name}: {value}" for name, value in _flat(audit)), "An attack that fails is no proof of privacy."]
+    return [SAID_BY_FILE, *(f"{name}: {value}" for name, value in _flat(audit)), NO_PROOF]
 
 
 def _looks(selection: Any) -> list[tuple[float, dict[str, float]]]:

@@ -1,7 +1,7 @@
 """The commands, for people who do not open notebooks.
 
 `hoptm distill` makes a synthetic set, `hoptm evaluate` judges one beside random real images, `hoptm card` shows what a
-file says of itself, `hoptm export` writes it for other programs, `hoptm verify` replays frozen numbers of the published
+file says of itself, `hoptm audit` what it gives away, `hoptm export` writes it for other programs, `hoptm verify` replays frozen numbers of the published
 method, `hoptm reproduce` runs a grid of notebooks.
 With `--json` the standard output holds one JSON object and nothing else; progress and estimates go to standard error.
 """
@@ -16,9 +16,11 @@ from typing import Any
 import click
 import torch
 
+from hoptm import audit as leaks
 from hoptm import verify as golden
 from hoptm.baselines import random_subset
 from hoptm.card import card as card_of
+from hoptm.card import described
 from hoptm.card_page import page
 from hoptm.config import METHODS, PROFILES, Config, configure, from_dict, generator
 from hoptm.cost import estimate
@@ -32,6 +34,8 @@ from hoptm.exports import to_folder, to_npz
 from hoptm.files import write_text
 from hoptm.grids import price, priced, read_grid
 from hoptm.networks import network
+from hoptm.pipelines import AuditSettings
+from hoptm.privacy_card import of_report, of_set
 from hoptm.records import commit, device_words, peak_bytes, versions
 from hoptm.synthetic import SyntheticSet
 from hoptm.synthetic import load as load_set
@@ -152,6 +156,66 @@ def card(file: Path, html: Path | None, as_json: bool) -> None:
         write_text(html, page(made))
         _say(f"wrote {html}")
     _answer(as_json, {"file": str(file), **dataclasses.asdict(found)}, found.text)
+
+
+@cli.command()
+@click.argument("what")
+@click.option("--arm", "arms", multiple=True, help=f"Pipelines to audit, repeatable; default: {', '.join(leaks.ARMS)}.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the pool of images, the coins, and all shadows.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A folder of reports; of a set's file: the copy to write, with the section in its card."
+)
+@click.option("--like", "arm", default=None, help="For a set's file: add what the report in --report found for this arm.")
+@click.option("--report", "known", type=click.Path(path_type=Path), default=None, help="For a set's file with --like: the folder of that report.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a size, such as audit.pool=1000 or audit.shadows=16. Repeatable.")
+@_SIZE
+@_JSON
+def audit(
+    what: str, arms: tuple[str, ...], seed: int, out: Path, arm: str | None, known: Path | None, settings: tuple[str, ...], size: int | None, as_json: bool
+) -> None:
+    """Measure what leaks. WHAT is a data set, whose pipelines are attacked with shadows (stop with Ctrl-C at any time: the same command
+    goes on from there), or the file of one set, whose images are compared with train directly, in seconds."""
+    if what.endswith(".safetensors"):
+        _audit_file(Path(what), out, arm, known, as_json)
+        return
+    chosen = AuditSettings(**{"seed": seed, **_audit_changes(settings)})
+    splits, names = _load(what, size), arms or leaks.ARMS
+    folder = out / f".{_name(what).replace(':', '-')}-seed{chosen.seed}.shadows"
+    _say(leaks.estimate(splits, chosen, names, folder))
+    report = leaks.run(splits, chosen, folder, names)
+    written = leaks.write(report, folder, out)
+    _say(f"wrote {written}; the shadows stay in {folder} until you delete it")
+    sections = {name: of_report(report, name) for name in report["arms"]}
+    lines = [
+        f"{name}, {threat}, {group}: {words}"
+        for name, section in sections.items() for threat, part in section.items() if isinstance(part, dict) for group, words in part.items()
+    ]  # fmt: skip
+    _answer(as_json, report, "\n".join(lines))
+
+
+def _audit_file(file: Path, out: Path, arm: str | None, known: Path | None, as_json: bool) -> None:
+    _check_out(out)
+    made = load_set(file)
+    splits = _load(made.info["source"]["name"], made.images.shape[-1])
+    _check_fit(made, splits, file)
+    _say(f"estimate: seconds; {len(made.labels)} images are compared with {len(splits.train)} of train and the held-out ones")
+    section = of_set(made, splits)
+    if arm is not None:
+        if known is None:
+            raise ConfigError("--like names an arm of a report: name its folder with --report.")
+        section |= {f"pipeline, {name}": part for name, part in of_report(leaks.read(known), arm).items()}
+    audited = described(made, privacy=section)
+    audited.save(out)
+    _answer(as_json, {"file": str(out), "privacy": section}, "\n".join(card_of(audited).privacy))
+
+
+def _audit_changes(settings: tuple[str, ...]) -> dict[str, Any]:
+    changes = _changes(settings)
+    names = {item.name for item in dataclasses.fields(AuditSettings)}
+    unknown = [part for part in changes if part != "audit"] + [key for key in changes.get("audit", {}) if key not in names]
+    if unknown:
+        raise ConfigError(f"no setting {unknown[0]!r} of an audit; write audit.NAME with one of {', '.join(sorted(names))}.")
+    return dict(changes.get("audit", {}))
 
 
 @cli.command()

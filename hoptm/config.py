@@ -20,7 +20,7 @@ from hoptm.errors import ConfigError
 from hoptm.profiles import FILL, of_method, searched, tuples, unsearched
 from hoptm.profiles import METHODS as METHODS
 from hoptm.profiles import PROFILES as PROFILES
-from hoptm.settings import FIRST_IMAGES, MASKS, OPTIMISERS, RENDERINGS
+from hoptm.settings import FIRST_IMAGES, INITIAL, MASKS, OPTIMISERS, RENDERINGS
 from hoptm.settings import INNER_LOSSES as INNER_LOSSES
 from hoptm.settings import EvaluationConfig as EvaluationConfig
 from hoptm.settings import ExpertConfig as ExpertConfig
@@ -202,8 +202,10 @@ def check(config: Config) -> None:
         (experts.weight_decay >= 0, "experts.weight_decay must not be negative"),
         (experts.decay in ("none", "cosine"), f"experts.decay is {experts.decay!r}; it must be none or cosine"),
         (latent.rendering in RENDERINGS, f"latent.rendering is {latent.rendering!r}; it must be one of {', '.join(RENDERINGS)}"),
-        (latent.initial in ("real", "kmeans", "prior"), f"latent.initial is {latent.initial!r}; it must be real, kmeans or prior"),
-        (latent.initial == "real" or latent.rendering == "decoded", f"latent.initial {latent.initial!r} needs latent.rendering decoded"),
+        (
+            latent.initial in INITIAL.get(latent.rendering, ()),
+            f"latent.initial is {latent.initial!r}; with latent.rendering {latent.rendering} it must be one of {', '.join(INITIAL.get(latent.rendering, ()))}",
+        ),
         (latent.dims >= 1 and latent.prior_weight >= 0 and latent.shape_weight >= 0, "latent.dims must be 1 or more and its weights not negative"),
         (judged.steps >= 1 and judged.batch >= 1 and judged.networks >= 1, "evaluation.steps, evaluation.batch and evaluation.networks must be 1 or more"),
         (len(judged.sgd_lrs) + len(judged.adamw_lrs) >= 1, "evaluation needs at least one step size"),

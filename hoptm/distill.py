@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -68,6 +68,7 @@ def distill(
     experts: Trajectories,
     *,
     compare: Matching | None = None,
+    chosen: Int64[Tensor, "n"] | None = None,
     resume: Path | None = None,
     save_every: int = 10,
     callbacks: Sequence[Callable[[State, Look], None]] = (),
@@ -77,7 +78,8 @@ def distill(
 ) -> Distilled:
     """Distil the train split of `splits` into `config.ipc` images a class.
 
-    `compare` replaces the method's own matching. With `resume`, the run's state is written to that file every
+    `compare` replaces the method's own matching, and `chosen`, indices of training images, the real images that a run starts from (drawn from
+    the seed otherwise). With `resume`, the run's state is written to that file every
     `save_every` iterations and taken up from there when the file exists; a resumed run gives the same bits. Each
     callback sees the new state and what was seen. `engine` gives what does the work of an inner step: `kernels.fastest`, or `inner.Eager`
     for plain autograd; the two are equal within rounding, and each gives its own bits. `device` is a torch device, by default the GPU if there is one; bits are
@@ -91,7 +93,7 @@ def distill(
     config = resolved(config, epoch)
     match, net = config.match, network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     measured = standardisation(splits.train)
-    chosen = first_images(config, splits)
+    chosen = first_images(config, splits) if chosen is None else chosen
     where, labels = torch.device(device or best_device()), splits.train.labels[chosen]
     (lr, _) = match.step_sizes
     soft = None if match.labels == "hard" else teacher_labels(net, experts, measured.apply(splits.train.images[chosen])).to(where)

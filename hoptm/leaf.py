@@ -20,6 +20,9 @@ from hoptm.vae import Vae, VaeConfig
 TRIPLETS = 64
 """Triangles of each class that are drawn in an outer iteration."""
 
+MEAN_NOISE = 0.1
+"""Standard deviation of what parts images that start at the mean of their class, in standardised pixels."""
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -38,7 +41,7 @@ def leaf(config: Config, splits: Splits, chosen: Int64[Tensor, "n"], measured: S
     """
     images, settings = measured.apply(splits.train.images[chosen]), config.latent
     if settings.rendering == "pixels":
-        return Leaf(images, Pixels())
+        return Leaf(STARTS[settings.initial](config, splits, images, splits.train.labels[chosen], measured), Pixels())
     if settings.rendering == "upsampled":
         smaller = Upsampled()
         return Leaf(smaller.initial(images), smaller)
@@ -46,6 +49,37 @@ def leaf(config: Config, splits: Splits, chosen: Int64[Tensor, "n"], measured: S
     labels = splits.train.labels[chosen]
     penalty = _penalty(config, splits, measured, vae, labels) if settings.prior_weight or settings.shape_weight else None
     return Leaf(_codes(config, splits, measured, vae, images), Decoded.by(vae), penalty)
+
+
+def real(config: Config, splits: Splits, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
+    """The real images themselves."""
+    return images
+
+
+def near_mean(config: Config, splits: Splits, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
+    """The mean of all training images of each one's class, and N(0, `MEAN_NOISE`^2) so that images of a class are not all alike."""
+    means = torch.stack([measured.apply(splits.train.images[splits.train.labels == label]).mean(dim=0) for label in range(splits.classes)])
+    return means[labels] + MEAN_NOISE * torch.randn(images.shape, generator=generator(config.seed, "initial noise"))
+
+
+def noise(config: Config, splits: Splits, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
+    """N(0, 1) in each standardised pixel: nothing of any image."""
+    return torch.randn(images.shape, generator=generator(config.seed, "initial noise"))
+
+
+def vae_sample(config: Config, splits: Splits, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
+    """Decoded draws from a Gaussian over the codes of the class (mean and deviation of each number of a code over train)."""
+    vae = vae_of(config, splits)
+    codes = vae.encode(measured.apply(splits.train.images))
+    groups = [codes[splits.train.labels == label] for label in range(splits.classes)]
+    mean, spread = torch.stack([group.mean(dim=0) for group in groups]), torch.stack([group.std(dim=0, correction=0) for group in groups])
+    drawn = mean[labels] + spread[labels] * torch.randn(len(labels), codes.shape[1], generator=generator(config.seed, "initial codes"))
+    with torch.no_grad():
+        return vae.decode(drawn)
+
+
+STARTS: dict[str, Callable[[Config, Splits, Tensor, Tensor, Standardisation], Tensor]] = {"real": real, "mean": near_mean, "noise": noise, "vae": vae_sample}
+"""Where pixels start, by the name in `latent.initial`."""
 
 
 def vae_of(config: Config, splits: Splits) -> Vae:

@@ -11,6 +11,8 @@ OPTIMISERS = ("sgd", "adam")
 MASKS = ("sticky", "fresh", "quantile", "layers")
 RENDERINGS = ("pixels", "upsampled", "decoded")
 FIRST_IMAGES = ("random", "herding", "kmeans")
+INITIAL = {"pixels": ("real", "mean", "noise", "vae"), "upsampled": ("real",), "decoded": ("real", "kmeans", "prior")}
+"""Where a leaf may start, by its rendering."""
 INNER_LOSSES = ("cross_entropy", "prior", "balanced_softmax")
 
 
@@ -135,7 +137,9 @@ class LatentConfig:
     rendering: str = "pixels"
     """`pixels`; `upsampled`: half the resolution; `decoded`: codes through the frozen decoder of a VAE trained on the train split."""
     initial: str = "real"
-    """Codes start as encoded real images (`real`), class-wise k-means centroids of codes (`kmeans`) or draws from the prior (`prior`)."""
+    """Codes start as encoded real images (`real`), class-wise k-means centroids of codes (`kmeans`) or draws from the prior (`prior`). Pixels
+    start as real images, near the mean image of their class (`mean`), as standard noise (`noise`) or as decoded draws from a Gaussian over the
+    codes of their class (`vae`). Images of fewer pixels start as real ones."""
     dims: int = 64
     prior_weight: float = 0.0
     """Weight of the negative log prior of the codes."""

@@ -21,7 +21,7 @@ from toy_sets import net, toy
 
 from hoptm import files
 from hoptm.baselines import herding, random_subset
-from hoptm.card import NO_AUDIT, card, clean, described
+from hoptm.card import NO_AUDIT, NO_PROOF, SAID_BY_FILE, card, clean, described
 from hoptm.card_page import page
 from hoptm.config import EvaluationConfig, generator
 from hoptm.embeddings import PIXELS
@@ -112,7 +112,7 @@ def test_scores_have_their_interval_and_few_networks_a_warning() -> None:
     expected = interval([one.accuracy for one in found.scores])
     assert shown["set accuracy"] == f"{expected.mean:.3f} [{expected.low:.3f}, {expected.high:.3f}] over 2 networks of one seed, wide"
     assert {"set ece", "set worst recall", "random auc"} <= set(shown) and any("three networks" in words for words in card(full).warnings)
-    assert card(full).privacy == ("attack.auc: 0.5", "attack.shadows: 16", "An attack that fails is no proof of privacy.")
+    assert card(full).privacy == (SAID_BY_FILE, "attack.auc: 0.5", "attack.shadows: 16", NO_PROOF)
     assert not any("three networks" in words for words in card(made()).warnings)
     assert "0.5" in page(full) and NO_AUDIT not in page(full) and "scores" not in made().info
     with pytest.raises(DataError, match="JSON"):

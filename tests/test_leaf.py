@@ -91,7 +91,7 @@ def test_a_run_on_codes_resumes_to_the_same_file(splits, tmp_path, changes):
 
 
 def test_settings_that_fit_no_rendering():
-    with pytest.raises(ConfigError, match=r"needs latent.rendering decoded"):
+    with pytest.raises(ConfigError, match=r"with latent.rendering"):
         _config("endpoint", initial="kmeans")
     with pytest.raises(ConfigError, match=r"latent.rendering is"):
         _config("endpoint", rendering="vae")

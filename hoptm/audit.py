@@ -1,0 +1,310 @@
+"""A whole audit: a pool of images, coins, every pipeline once a shadow, and what an attacker made of it.
+
+Each shadow's scores are a file as soon as they are there, so an audit that is stopped goes on where it was. Groups of images are
+judged apart, because a leak is not an average: *ordinary* images, mislabelled *canaries*, the candidates for *initialisers*, and the
+mislabelled ones of these. The first `ipc` candidates of each class initialise whenever a shadow holds them, so for them to be
+a member is to be an initialiser.
+"""
+
+import dataclasses
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from hoptm.config import generator, hash_of
+from hoptm.data import Splits, Train, single_label
+from hoptm.dp_training import matched
+from hoptm.errors import ConfigError, DataError, FileError
+from hoptm.files import read_info, read_tensors, write_tensors, write_text
+from hoptm.intervals import interval
+from hoptm.membership import Roc, Verdict, attack, holm, levelled, likelihood_ratios, power, roc, toss
+from hoptm.pipelines import THREATS, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline
+from hoptm.records import commit, device_words, versions
+from hoptm.retrieval import nearest, retrieval
+from hoptm.scores import predict, score
+
+GROUPS = ("ordinary", "canaries", "initialisers", "canary initialisers")
+ARMS = ("random", "full", "pixel-real", "pixel-noise", "latent", "dp-1", "dp-4", "dp-10", "dp-sgd", "pixel-mean", "pixel-vae")
+"""All arms of an audit, in the order in which they are run; the four sets and the reference points before the other initialisations."""
+TUNING = 100
+"""Index of the shadow on which epsilon of DP-SGD is chosen; it is no shadow of the audit."""
+DP_SGD = (0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
+SHIFTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)
+"""Planted shifts, in standard deviations of an image's score, at which the power of the test is stated."""
+_CURVE_POINTS = 80
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is in which shadow, drawn from the seed alone."""
+
+    pool: Int64[Tensor, "n"]
+    """Indices of the train split; no two are the same picture."""
+    labels: Int64[Tensor, "n"]
+    """As the shadows see them: those of canaries are wrong."""
+    group: Int64[Tensor, "n"]
+    """Index into `GROUPS`."""
+    order: Int64[Tensor, "n"]
+    """Places of the pool in the order in which they are taken as initialisers."""
+    settings: AuditSettings
+
+    def members(self, shadow: int) -> Bool[Tensor, "n"]:
+        """Which images of the pool a shadow holds: a fair coin each."""
+        return toss(1, len(self.pool), generator(self.settings.seed, "membership", shadow))[0]
+
+    @property
+    def member(self) -> Bool[Tensor, "s n"]:
+        """Those of all shadows."""
+        return torch.stack([self.members(index) for index in range(self.settings.shadows)])
+
+
+def plan(splits: Splits, settings: AuditSettings) -> Plan:
+    """Draw the pool, the canaries and the candidates. Raises DataError for a multi-label set or one that is too small."""
+    train, chance = single_label(splits).train, generator(settings.seed, "audit")
+    _, first = torch.unique(train.images.flatten(1), dim=0, return_inverse=True)
+    once = torch.full((int(first.max()) + 1,), len(first)).scatter_reduce(0, first, torch.arange(len(first)), "amin")
+    pool = once[torch.randperm(len(once), generator=chance)[: settings.pool]]
+    if len(pool) < settings.pool:
+        raise DataError(f"{settings.pool} different images were asked for and train has {len(pool)}. Audit a smaller pool.")
+    labels, group = train.labels[pool].clone(), torch.zeros(settings.pool, dtype=torch.int64)
+    per_class = settings.ipc - settings.canary_initialisers
+    first_of = [torch.nonzero(labels == label).flatten() for label in range(splits.classes)]
+    if min(len(one) for one in first_of) < 4 * settings.ipc:
+        raise DataError(f"a class has fewer than {4 * settings.ipc} images in a pool of {settings.pool}; shadows could lack initialisers. Take a larger pool.")
+    candidates = torch.cat([one[:per_class] for one in first_of])
+    group[candidates] = GROUPS.index("initialisers")
+    free = torch.nonzero(group == 0).flatten()
+    free = free[torch.randperm(len(free), generator=chance)]
+    wrong = free[: settings.canaries + splits.classes * settings.canary_initialisers]
+    labels[wrong] = (labels[wrong] + torch.randint(1, splits.classes, (len(wrong),), generator=chance)) % splits.classes
+    group[wrong] = GROUPS.index("canaries")
+    of_class = [wrong[labels[wrong] == label][: settings.canary_initialisers] for label in range(splits.classes)]
+    group[torch.cat(of_class)] = GROUPS.index("canary initialisers")
+    rank = torch.tensor([2, 3, 1, 0])[group]  # canaries that are no candidates come last of all
+    return Plan(pool, labels, group, rank.argsort(stable=True), settings)
+
+
+def shadow_of(splits: Splits, made: Plan, index: int) -> Shadow:
+    """Shadow `index`: its images with their labels, and which of them initialise. Raises DataError when a class has too few."""
+    held = made.members(index)
+    inside, place = torch.nonzero(held).flatten(), held.cumsum(0) - 1
+    order = made.order[held[made.order]]
+    chosen = [order[made.labels[order] == label][: made.settings.ipc] for label in range(splits.classes)]
+    if any(len(one) < made.settings.ipc for one in chosen):
+        raise DataError(f"shadow {index} lacks {made.settings.ipc} images of a class. Audit a larger pool.")
+    train = Train(splits.train.images[made.pool[inside]], made.labels[inside])
+    return Shadow(index, dataclasses.replace(splits, train=train), place[torch.cat(chosen)], made.settings)
+
+
+def run(
+    splits: Splits,
+    settings: AuditSettings,
+    folder: Path,
+    arms: Sequence[str] = ARMS,
+    *,
+    pipelines: Mapping[str, Pipeline] | None = None,
+    progress: bool = True,
+    done: Callable[[str, int], None] = lambda arm, index: None,
+) -> dict[str, Any]:
+    """Run all shadows that `folder` does not hold yet, shadow by shadow, and give the report of `report`.
+
+    `dp-sgd` is DP-SGD at the smallest epsilon at which its validation score reaches that of `pixel-real` on a shadow of its own. `pipelines`
+    stands in for `pipelines.pipeline` by name. `done` is called after each. Raises FileError for a folder of another audit, else as
+    the pipelines do.
+    """
+    made = plan(splits, settings)
+    _mark(folder, splits, settings)
+    known = {name: _named(name, splits, made, folder, pipelines) for name in arms}
+    work = [(index, name) for index in range(settings.shadows) for name in arms if not _file(folder, name, index).exists()]
+    for index, name in tqdm(work, desc="audit", unit="shadow", disable=not progress):
+        _one(splits, made, index, known[name], _file(folder, name, index))
+        done(name, index)
+    return report(splits, settings, folder, arms)
+
+
+def _named(name: str, splits: Splits, made: Plan, folder: Path, pipelines: Mapping[str, Pipeline] | None) -> Pipeline:
+    if pipelines is not None:
+        return pipelines[name]
+    return pipeline(f"dp-sgd-{match_dp_sgd(splits, made, folder)['epsilon']:g}" if name == "dp-sgd" else name)
+
+
+def match_dp_sgd(splits: Splits, made: Plan, folder: Path) -> dict[str, Any]:
+    """Epsilon for DP-SGD, chosen on validation; kept in `matched.json` of the folder."""
+    path = folder / "matched.json"
+    if not path.exists():
+        shadow = shadow_of(splits, made, TUNING)
+        wanted = _balanced(pipeline("pixel-real")(shadow), splits)
+        tried = []
+        for epsilon in DP_SGD:
+            tried.append((epsilon, _balanced(pipeline(f"dp-sgd-{epsilon:g}")(shadow), splits)))
+            if tried[-1][1] >= wanted:
+                break
+        found = {
+            "epsilon": matched(tried, wanted),
+            "reached": tried[-1][1] >= wanted,
+            "wanted": wanted,
+            "tried": tried,
+            "score": "balanced accuracy, validation",
+        }
+        write_text(path, json.dumps(found) + "\n")
+    plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return plain
+
+
+def _balanced(outcome: Outcome, splits: Splits) -> float:
+    return score(predict(outcome.net, outcome.thetas[0], outcome.standardisation, splits.val.images), splits.val.labels).balanced_accuracy
+
+
+def _mark(folder: Path, splits: Splits, settings: AuditSettings) -> None:
+    """Say in the folder whose it is. Raises FileError when it is another audit's."""
+    path, wanted = folder / "audit.json", {"dataset": splits.info.checksum, "settings": json.loads(json.dumps(dataclasses.asdict(settings)))}
+    if not path.exists():
+        write_text(path, json.dumps(wanted) + "\n")
+    elif hash_of(json.loads(path.read_text(encoding="utf-8"))) != hash_of(wanted):
+        raise FileError(f"{folder}: holds shadows of an audit with other data or settings. Name another folder, or delete this one.")
+
+
+def _file(folder: Path, arm: str, index: int) -> Path:
+    return folder / arm / f"shadow-{index:02d}.safetensors"
+
+
+def _one(splits: Splits, made: Plan, index: int, run_it: Pipeline, path: Path) -> None:
+    """Run one pipeline on one shadow and keep what an attacker sees."""
+    began, shadow, pool = time.process_time(), shadow_of(splits, made, index), splits.train.images[made.pool]
+    outcome = run_it(shadow)
+    found = observe(outcome, pool, made.labels)
+    test = [score(predict(outcome.net, theta, outcome.standardisation, splits.test.images), splits.test.labels) for theta in outcome.thetas]
+    info = {
+        "seconds": time.process_time() - began, "said": dict(outcome.said),
+        "auc": sum(one.auc for one in test) / len(test), "balanced_accuracy": sum(one.balanced_accuracy for one in test) / len(test),
+        **_direct(outcome, shadow, pool, made.members(index)),
+    }  # fmt: skip
+    write_tensors(path, {name: values.float() for name, values in found.items()}, info)
+
+
+def _direct(outcome: Outcome, shadow: Shadow, pool: Tensor, held: Tensor) -> dict[str, Any]:
+    """What the images themselves tell: whose nearest image of the pool is a member, and the ranks of the initialisers among the members."""
+    if outcome.images is None:
+        return {}
+    real = pool.float() / 255
+    _, found = nearest(outcome.images, real, 1)
+    ranks = retrieval(outcome.images, real[held], shadow.chosen)
+    return {"nearest_is_member": held[found[:, 0]].tolist(), "ranks": list(ranks.ranks), "candidates": ranks.candidates}
+
+
+def scores_of(folder: Path, arm: str, shadows: int) -> dict[str, Tensor]:
+    """All stored scores of an arm, (shadows, images) for each threat model. Raises FileError for missing or damaged files."""
+    each = [read_tensors(_file(folder, arm, index))[0] for index in range(shadows)]
+    return {name: torch.stack([one[name] for one in each]) for name in each[0]}
+
+
+def report(splits: Splits, settings: AuditSettings, folder: Path, arms: Sequence[str]) -> dict[str, Any]:
+    """What the audit found, plain JSON: settings, threat models, size and power of one test, verdicts and curves of each finished arm.
+
+    `detected` holds after Holm's correction over all tests of the report, so that one false alarm anywhere has a chance of at most 5 %.
+    """
+    made = plan(splits, settings)
+    counts = {name: int((made.group == index).sum()) for index, name in enumerate(GROUPS)}
+    whole = [arm for arm in arms if all(_file(folder, arm, index).exists() for index in range(settings.shadows))]
+    chance = generator(settings.seed, "attack")
+    judged = {arm: _judged(made, folder, arm) for arm in whole}
+    verdicts = [one for arm in judged.values() for groups in arm["attacks"].values() for one in groups.values()]
+    for one, stands in zip(verdicts, holm([one["z"] for one in verdicts]), strict=True):
+        one["detected"] = stands
+    said = {
+        "dataset": {"name": splits.info.name, "checksum": splits.info.checksum, "licence": splits.info.licence},
+        "settings": json.loads(json.dumps(dataclasses.asdict(settings))), "threats": THREATS, "groups": counts,
+        "unit": "one image; patients are not known, so nothing is said of them",
+        "power": {name: {f"{shift:g}": power(settings.shadows, count, shift, chance) for shift in SHIFTS} for name, count in counts.items() if count},
+        "arms": judged, "tests": len(verdicts),
+        "unfinished": [arm for arm in arms if arm not in whole],
+        "commit": commit(), "versions": versions(), "device": device_words(),
+    }  # fmt: skip
+    path = folder / "matched.json"
+    return said | ({"dp_sgd": json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {})
+
+
+def _judged(made: Plan, folder: Path, arm: str) -> dict[str, Any]:
+    shadows, member = made.settings.shadows, made.member
+    infos = [read_info(_file(folder, arm, index)) for index in range(shadows)]
+    attacks: dict[str, Any] = {}
+    for threat, raw in scores_of(folder, arm, shadows).items():
+        scores = levelled(raw)
+        attacks[threat] = {}
+        for index, name in enumerate(GROUPS):
+            where = made.group == index
+            if bool(where.any()):
+                chance = generator(made.settings.seed, "attack", arm, threat, name)
+                found = attack(scores[:, where], member[:, where], chance)
+                curve = thinned(roc(likelihood_ratios(scores[:, where], member[:, where]), member[:, where]))
+                attacks[threat][name] = {**_plain(found), "curve": [curve.fpr.tolist(), curve.tpr.tolist()]}
+    scores_on_test = {name: dataclasses.asdict(interval([info[name] for info in infos])) for name in ("auc", "balanced_accuracy")}
+    direct = {name: [info[name] for info in infos] for name in ("nearest_is_member", "ranks", "candidates") if name in infos[0]}
+    return {"attacks": attacks, "test": scores_on_test, "direct": direct, "seconds": sum(info["seconds"] for info in infos), "said": infos[0]["said"]}
+
+
+def _plain(found: Verdict) -> dict[str, Any]:
+    return {**dataclasses.asdict(found), "rates": [{**dataclasses.asdict(rate), "words": str(rate)} for rate in found.rates]}
+
+
+def thinned(curve: Roc, points: int = _CURVE_POINTS) -> Roc:
+    """About as many points as a figure on logarithmic axes shows: for each step of the false positive rate the highest true positive rate."""
+    lowest = 1 / max(1, round(1 / max(1e-9, float(curve.fpr[curve.fpr > 0].min()))))
+    steps = torch.logspace(math.log10(lowest), 0, points, dtype=torch.float64).clamp_max(1.0)
+    return Roc(steps, torch.stack([curve.tpr[curve.fpr <= step + 1e-12].max() for step in steps]))
+
+
+def estimate(splits: Splits, settings: AuditSettings, arms: Sequence[str], folder: Path) -> str:
+    """What is left to do and how long it takes on one core, by one quick pipeline timed here. One line."""
+    left = {arm: sum(not _file(folder, arm, index).exists() for index in range(settings.shadows)) for arm in arms}
+    if not any(left.values()):
+        return "estimate: every shadow is there; only the verdicts are made anew, about a minute"
+    shadow = shadow_of(splits, plan(splits, settings), TUNING)
+    began = time.process_time()
+    pipeline("full")(shadow)
+    unit = time.process_time() - began
+    seconds = sum(number * unit * _COST.get(arm, _COST["pixel-real"]) for arm, number in left.items())
+    return f"estimate: about {max(1, round(seconds / 60))} min on one core for {sum(left.values())} runs of pipelines ({settings.shadows} shadows each)"
+
+
+_COST = {"random": 0.7, "full": 1.0, "latent": 3.5, "dp-sgd": 2.0, **dict.fromkeys(("dp-1", "dp-4", "dp-10"), 0.8), "pixel-real": 1.8}
+"""Seconds of a pipeline for one of `full`, as measured with the default settings; they only serve the estimate."""
+
+
+def write(report: Mapping[str, Any], folder: Path, out: Path) -> Path:
+    """Write the report as `out`/NAME/audit.json and beside it the scores of each finished arm; returns the folder. Raises FileError."""
+    target = out / f"{report['dataset']['name'].replace(':', '-')}-seed{report['settings']['seed']}"
+    for arm in report["arms"]:
+        info = {"arm": arm, "dataset": report["dataset"], "settings": report["settings"]}
+        write_tensors(target / f"{arm}.safetensors", scores_of(folder, arm, report["settings"]["shadows"]), info)
+    write_text(target / "audit.json", json.dumps(report) + "\n")
+    return target
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """A stored report. Raises FileError for one that is missing or damaged."""
+    path = folder / "audit.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not {"arms", "settings", "threats"} <= set(found):
+            raise ValueError("parts are missing")
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: no report of an audit ({error}). Make one with: hoptm audit") from error
+    return found
+
+
+def clear(folder: Path) -> None:
+    """Delete the shadows of an audit, which its report has outlived. Raises ConfigError for a folder that holds no audit."""
+    if not (folder / "audit.json").exists():
+        raise ConfigError(f"{folder}: no shadows of an audit are kept there, so nothing is deleted.")
+    shutil.rmtree(folder)

@@ -1,0 +1,101 @@
+"""The privacy section of a set's card: what was audited, against whom, and what came out with its intervals.
+
+Two sources: the set itself (its images against train and against held-out images), and the report of an audit of the pipeline that made
+it. The words never go beyond a measurement: an attack that failed is said to have failed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from hoptm.arms import first_images
+from hoptm.config import METHODS, from_dict, generator
+from hoptm.data import Splits
+from hoptm.errors import ConfigError
+from hoptm.fidelity import nearness
+from hoptm.intervals import bootstrap_interval
+from hoptm.retrieval import Retrieval, retrieval
+from hoptm.synthetic import SyntheticSet
+
+NEAREST = "nearest training image"
+FOUND, MISSED = "leak found", "this attack found no leak; that does not show that there is none"
+
+
+def of_set(made: SyntheticSet, splits: Splits) -> dict[str, Any]:
+    """The direct tests of one set, plain JSON: nearness to train beside held-out images, and retrieval of initialisers where they are known.
+
+    The interval of the nearness is a bootstrap over the synthetic images. Raises DataError when set and data do not fit.
+    """
+    found = nearness(made, splits.train, splits.val)
+    ours, null = torch.tensor(found.synthetic), torch.tensor(found.held_out)
+    each = (ours[:, None] < null[None, :]).double().mean(dim=1) + 0.5 * (ours[:, None] == null[None, :]).double().mean(dim=1)
+    sure = bootstrap_interval(each, generator(0, "nearness"))
+    first, second = found.medians
+    section: dict[str, Any] = {
+        "audited": f"the {len(made.labels)} images of this one set, directly; no shadow was trained for it",
+        "threat": "an attacker who has the set and a list of candidate pictures",
+        "unit": "one image; patients are not known, so nothing is said of them",
+        NEAREST: {
+            "distance": f"median {first:.4f} for synthetic images, {second:.4f} for {len(null)} held-out real ones (root mean square, pixels 0 .. 1)",
+            "nearer than held-out": f"{found.nearer:.3f} [{sure.low:.3f}, {sure.high:.3f}], bootstrap over {sure.n} synthetic images; 0.5 is chance",
+            "verdict": FOUND if sure.low > 0.5 else MISSED,
+        },
+    }
+    known = initialisers(made, splits)
+    if known is not None:
+        section["initialisers"] = retrieved(known)
+    return section
+
+
+def initialisers(made: SyntheticSet, splits: Splits) -> Retrieval | None:
+    """The ranks of the real images that this set started from; None where it started from none, or its file does not say from which."""
+    info = made.info
+    if info["method"] not in METHODS or "match" not in info["config"] or info["source"].get("checksum") != splits.info.checksum:
+        return None
+    config = from_dict(info["config"])
+    if config.latent.initial != "real":
+        return None
+    chosen = first_images(config, splits)
+    if not torch.equal(splits.train.labels[chosen], made.labels):
+        return None
+    return retrieval(made.standardisation.invert(made.images), splits.train.images.float() / 255, chosen)
+
+
+def retrieved(found: Retrieval) -> dict[str, str]:
+    """Rows of a card for a retrieval."""
+    low, high = found.interval
+    return {
+        "found at once": f"{found.hits} of {len(found.ranks)} [{low:.3f}, {high:.3f}] (Clopper-Pearson), by guessing 1 of {found.candidates}",
+        "typical rank": f"{found.typical:.4f} of the list of all training images; 0.5 is chance",
+        "verdict": FOUND if found.p <= 0.05 else MISSED,
+    }
+
+
+def of_report(report: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """The section for sets that the pipeline `arm` of an audit makes. Raises ConfigError for an arm that it did not finish."""
+    if arm not in report["arms"]:
+        raise ConfigError(f"no finished arm {arm!r} in this audit; there are {', '.join(report['arms'])}.")
+    settings, found = report["settings"], report["arms"][arm]
+    section: dict[str, Any] = {
+        "audited": f"the pipeline {arm} on {report['dataset']['name']}: {settings['shadows']} shadows on halves of {settings['pool']} images",
+        "method": "likelihood-ratio attack, every shadow in turn the target (Carlini et al. 2022), on small settings; other settings were not audited",
+        "unit": report["unit"],
+        "tests": f"{report['tests']} in this audit; a leak counts as found after Holm's correction over all of them, at 5 %",
+    }
+    if "guarantee" in found["said"]:
+        section["guarantee"] = found["said"]["guarantee"]
+    for threat, groups in found["attacks"].items():
+        section[f"threat {threat}"] = report["threats"][threat]
+        section[threat] = {name: _words(one, report["power"][name]) for name, one in groups.items()}
+    return section
+
+
+def _words(one: Mapping[str, Any], power: Mapping[str, float]) -> str:
+    rates = "; ".join(rate["words"] for rate in one["rates"] if rate["tpr"] is not None) or "no true positive rate is resolvable"
+    sees = [float(shift) for shift, share in power.items() if share >= 0.8]
+    reach = f"the test sees shifts from {min(sees):g} standard deviations on" if sees else "the test is weak here"
+    verdict = FOUND if one["detected"] else MISSED
+    return (
+        f"{verdict}: AUC {one['auc']:.3f} [{one['low']:.3f}, {one['high']:.3f}], chance {one['chance_low']:.3f} to {one['chance_high']:.3f}; {rates}; {reach}"
+    )

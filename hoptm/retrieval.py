@@ -1,0 +1,70 @@
+"""Which real images stand behind a synthetic one: its nearest neighbours, and whether the image it started from can be found again.
+
+A direct attack on the images themselves: no network is trained. Distances are root mean squares over pixels, 0 .. 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from scipy import stats
+from torch import Tensor
+
+from hoptm.errors import DataError
+from hoptm.membership import clopper_pearson
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How far down the list of all real images, nearest first, the true initialiser of each synthetic image stands."""
+
+    ranks: tuple[int, ...]
+    """0: the true one is the nearest of all. Of equal distances the later place counts."""
+    candidates: int
+
+    @property
+    def hits(self) -> int:
+        """Synthetic images whose initialiser is found at once."""
+        return sum(rank == 0 for rank in self.ranks)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the share of hits, Clopper-Pearson, 95 %."""
+        return clopper_pearson(self.hits, len(self.ranks))
+
+    @property
+    def p(self) -> float:
+        """Chance of as many hits by guessing, each with chance 1 / candidates."""
+        return float(stats.binomtest(self.hits, len(self.ranks), 1 / self.candidates, alternative="greater").pvalue)
+
+    @property
+    def typical(self) -> float:
+        """Median of (rank + 1/2) / candidates: 1/2 by guessing, near 0 when initialisers show through."""
+        return float(torch.tensor(self.ranks, dtype=torch.float64).add(0.5).quantile(0.5)) / self.candidates
+
+
+def distances(images: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."]) -> Float[Tensor, "n m"]:
+    """Root mean square difference of each pair, float64; exact for copies. Raises DataError for images of different shapes."""
+    if images.shape[1:] != real.shape[1:]:
+        raise DataError(f"images {tuple(images.shape[1:])} cannot be compared with {tuple(real.shape[1:])}. Name the data of the set.")
+    rows, others = images.flatten(1).double(), real.flatten(1).double()
+    found: Tensor = torch.cdist(rows, others, compute_mode="donot_use_mm_for_euclid_dist") / rows.shape[1] ** 0.5
+    return found
+
+
+def nearest(images: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], count: int) -> tuple[Float[Tensor, "n k"], Int64[Tensor, "n k"]]:
+    """The distances and the indices of the `count` nearest real images of each image, nearest first. Raises as `distances`."""
+    found = distances(images, real).topk(min(count, len(real)), largest=False)
+    return found.values, found.indices
+
+
+def retrieval(images: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], started: Sequence[int] | Int64[Tensor, "n"]) -> Retrieval:
+    """The rank of each image's true initialiser, an index into `real`. Raises DataError when there is not one for each image, else as `distances`."""
+    truth = torch.as_tensor(started)
+    if len(truth) != len(images):
+        raise DataError(f"{len(images)} images and {len(truth)} initialisers were given; each image has one.")
+    found = distances(images, real)
+    own = found.gather(1, truth[:, None])
+    ranks = (found <= own).sum(dim=1) - 1
+    return Retrieval(tuple(int(rank) for rank in ranks), len(real))

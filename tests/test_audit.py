@@ -1,0 +1,190 @@
+"""Whole audits on small sets: a planted leak is found, data without a signal stay at chance, a stopped audit goes on to the same result."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_sets import toy
+
+from hoptm import audit
+from hoptm.audit import GROUPS, plan, read, report, run, scores_of, shadow_of, thinned, write
+from hoptm.config import generator
+from hoptm.data import Splits, Train, load
+from hoptm.errors import ConfigError, DataError, FileError
+from hoptm.membership import roc
+from hoptm.pipelines import PIPELINES, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline, redrawn
+from hoptm.vae import VaeConfig, untrained
+
+TINY = AuditSettings(
+    pool=420, shadows=8, ipc=2, canaries=16, canary_initialisers=1, width=4, experts=1, epochs=2, iterations=2, inner_steps=3,
+    vae_steps=15, model_steps=30, models=1, full_steps=30, epsilons=(4.0,),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("HOPTM_CACHE", str(tmp_path_factory.mktemp("cache")))
+    found = load("phantom:900")
+    keep = found.train.labels < 3  # three classes
+    parts = {name: type(part)(part.images[part.labels < 3], part.labels[part.labels < 3]) for name, part in (("val", found.val), ("test", found.test))}
+    repeated = Train(torch.cat([found.train.images[keep], other_pictures(found)]), torch.cat([found.train.labels[keep]] * 2))
+    yield Splits(repeated, parts["val"], parts["test"], dataclasses.replace(found.info, class_names=found.info.class_names[:3]))
+    patch.undo()
+
+
+def other_pictures(found: Splits) -> torch.Tensor:
+    """The same images mirrored, to have enough of each class."""
+    return found.train.images[found.train.labels < 3].flip(3)
+
+
+def test_the_plan_has_no_twins_and_its_groups_are_as_large_as_asked(splits: Splits) -> None:
+    made = plan(splits, TINY)
+    pictures = splits.train.images[made.pool]
+    assert len(torch.unique(pictures.flatten(1), dim=0)) == len(made.pool) == 420
+    counts = [int((made.group == index).sum()) for index in range(4)]
+    assert counts[2] == counts[3] == 3 and counts[1] == 16 and sum(counts) == 420
+    wrong = made.labels != splits.train.labels[made.pool]
+    assert torch.equal(wrong, (made.group == GROUPS.index("canaries")) | (made.group == GROUPS.index("canary initialisers")))
+    assert torch.equal(plan(splits, TINY).order, made.order) and 0.4 < float(made.member.float().mean()) < 0.6
+    with pytest.raises(DataError, match="different images"):
+        plan(splits, dataclasses.replace(TINY, pool=10_000))
+
+
+def test_to_be_a_member_is_to_initialise_for_candidates_and_for_no_canary(splits: Splits) -> None:
+    made = plan(splits, TINY)
+    for index in range(4):
+        shadow, held = shadow_of(splits, made, index), made.members(index)
+        inside = torch.nonzero(held).flatten()
+        assert torch.equal(shadow.splits.train.images, splits.train.images[made.pool[inside]])
+        assert shadow.splits.train.labels[shadow.chosen].tolist() == [0, 0, 1, 1, 2, 2]
+        used = set(inside[shadow.chosen].tolist())
+        candidates = torch.nonzero(made.group >= 2).flatten()
+        assert all((int(one) in used) == bool(held[one]) for one in candidates)
+        assert not any(made.group[one] == GROUPS.index("canaries") for one in used)
+
+
+def test_a_planted_leak_is_found(splits: Splits, tmp_path: Path) -> None:
+    """Canaries inside a real random subset: a total leak of the images that are in it."""
+    found = run(splits, dataclasses.replace(TINY, shadows=16, model_steps=100), tmp_path, ["random"], progress=False)["arms"]["random"]["attacks"]
+    for threat in ("confidence", "nearness"):
+        for group in ("initialisers", "canary initialisers"):
+            assert found[threat][group]["detected"] and found[threat][group]["auc"] > 0.85, (threat, group)
+            assert found[threat][group]["auc"] > found[threat][group]["chance_high"]
+    assert found["nearness"]["canary initialisers"]["low"] > 0.7
+    assert 0.4 < found["nearness"]["canaries"]["auc"] < 0.65  # those never start an image
+
+
+def blind(real: Pipeline) -> Pipeline:
+    """The same pipeline on images that no coin has to do with: half of the pool by a draw of its own, which the attacked coins do not know."""
+
+    def of_others(shadow: Shadow) -> Outcome:
+        half = dataclasses.replace(shadow.settings, seed=shadow.settings.seed + 77)
+        # the pool and its candidates are those of the audit; only the coins are others
+        made = dataclasses.replace(plan(WHOLE["splits"], shadow.settings), settings=half)
+        return real(shadow_of(WHOLE["splits"], made, shadow.index))
+
+    return of_others
+
+
+WHOLE: dict[str, Splits] = {}
+
+
+@pytest.mark.timeout(1200)  # seven whole pipelines a shadow
+def test_the_whole_audit_without_a_signal_stays_at_chance(splits: Splits, tmp_path: Path) -> None:
+    WHOLE["splits"] = splits
+    arms = ["random", "full", "pixel-real", "pixel-noise", "latent", "dp-4", "dp-sgd-4"]
+    found = run(splits, dataclasses.replace(TINY, shadows=5), tmp_path, arms, pipelines={name: blind(pipeline(name)) for name in arms}, progress=False)
+    verdicts = [one for arm in found["arms"].values() for groups in arm["attacks"].values() for one in groups.values()]
+    assert len(verdicts) == 4 * (2 + 1 + 2 + 2 + 3 + 2 + 1)
+    inside = sum(one["chance_low"] <= one["auc"] <= one["chance_high"] for one in verdicts)
+    assert inside >= 0.85 * len(verdicts)
+    assert not any(one["detected"] for one in verdicts)
+    assert sum(one["p"] <= 0.05 for one in verdicts) <= 0.12 * len(verdicts)
+    assert min(one["p"] for one in verdicts) > 0.05 / len(verdicts)
+
+
+def test_a_stopped_audit_goes_on_to_the_same_result(splits: Splits, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    arms, few = ["random", "pixel-noise"], dataclasses.replace(TINY, shadows=4)
+
+    def stop(arm: str, index: int) -> None:
+        if (arm, index) == ("random", 2):
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(splits, few, tmp_path / "stopped", arms, progress=False, done=stop)
+    kept = sorted((tmp_path / "stopped").rglob("*.safetensors"))
+    assert len(kept) == 5
+    assert report(splits, few, tmp_path / "stopped", arms)["unfinished"] == arms
+    before = [path.stat().st_mtime_ns for path in kept]
+    resumed = run(splits, few, tmp_path / "stopped", arms, progress=False)
+    assert [path.stat().st_mtime_ns for path in kept] == before
+    whole = run(splits, few, tmp_path / "whole", arms, progress=False)
+    for one in (resumed, whole):
+        for arm in arms:
+            del one["arms"][arm]["seconds"]
+    assert resumed["arms"] == whole["arms"] and whole["unfinished"] == []
+    with pytest.raises(FileError, match="other data or settings"):
+        run(splits, dataclasses.replace(few, seed=1), tmp_path / "whole", arms, progress=False)
+
+
+def test_a_report_is_written_and_read(splits: Splits, tmp_path: Path) -> None:
+    few = dataclasses.replace(TINY, shadows=4)
+    found = run(splits, few, tmp_path / "work", ["random"], progress=False)
+    target = write(found, tmp_path / "work", tmp_path / "out")
+    assert target.name == "phantom-900-seed0" and read(target) == json.loads(json.dumps(found))
+    stored = scores_of(tmp_path / "work", "random", 4)
+    assert set(stored) == {"confidence", "nearness"} and stored["confidence"].shape == (4, 420)
+    (target / "audit.json").write_text("{}")
+    with pytest.raises(FileError, match="no report"):
+        read(target)
+    with pytest.raises(ConfigError, match="nothing is deleted"):
+        audit.clear(tmp_path / "nowhere")
+    audit.clear(tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_thinning_keeps_the_curve() -> None:
+    chance = generator(0, "curve")
+    member = torch.rand(4000, generator=chance) < 0.5
+    whole = roc(torch.randn(4000, generator=chance) + member, member)
+    thin = thinned(whole)
+    assert thin.fpr[-1] == thin.tpr[-1] == 1 and bool((thin.tpr.diff() >= 0).all()) and len(thin.fpr) == 80
+    for at in (0.01, 0.1, 0.5):
+        near = int((thin.fpr - at).abs().argmin())
+        assert float(thin.tpr[near]) == pytest.approx(float(whole.tpr[whole.fpr <= thin.fpr[near] + 1e-12].max()))
+
+
+def test_arms_by_name() -> None:
+    assert set(PIPELINES) | {"dp-1", "dp-4", "dp-10", "dp-sgd"} == set(audit.ARMS)
+    with pytest.raises(ConfigError, match="no arm"):
+        pipeline("dp-much")
+    with pytest.raises(ConfigError, match="4 shadows"):
+        AuditSettings(shadows=3)
+
+
+def test_an_attacker_with_the_decoder_finds_what_it_can_draw() -> None:
+    vae = untrained(VaeConfig(dims=4, width=4, steps=1), 1, 8, generator(0, "vae"))
+    with torch.no_grad():
+        own = vae.decode(torch.randn(6, 4, generator=generator(1)))
+    noise = own[:, :, torch.randperm(8, generator=generator(2))]
+    assert float(redrawn(vae.decoder, own).mean()) < 0.5 * float(redrawn(vae.decoder, noise).mean())
+    splits = toy()
+    seen = observe(_outcome(vae), splits.train.images, splits.train.labels)
+    assert set(seen) == {"confidence", "nearness", "decoder"} and all(len(values) == 80 for values in seen.values())
+    assert float(seen["nearness"].max()) == 0.0  # a copy
+
+
+def _outcome(vae: Any) -> Outcome:
+    from toy_sets import net
+
+    from hoptm.data import standardisation
+
+    train = toy().train
+    return Outcome(net(), (net().initial(generator(0)),), standardisation(train), train.images[:2].float() / 255, vae.decoder)

@@ -1,0 +1,97 @@
+"""A release touches the data once, moves as little as it says when an image is replaced, and nothing after it reads an image."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_sets import bright_halves, toy
+
+from hoptm.config import NetworkConfig, generator
+from hoptm.data import Test, Train
+from hoptm.dp_distillation import DpSettings, Release, clipped_means, described, distil_release, public, release
+from hoptm.errors import ConfigError, DataError
+from hoptm.gaussian_mechanism import noise_for
+
+SETTINGS = DpSettings(4.0, network=NetworkConfig(depth=1, width=4), iterations=20)
+
+
+def made(settings: DpSettings = SETTINGS, train: Train | None = None) -> Release:
+    return release(train or toy().train, 2, settings, 0, generator(1, "noise"))
+
+
+def test_poisoned_data_change_nothing_after_the_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = toy().train
+    released = made(train=train)
+    images, labels, fixed = distil_release(released, 3)
+
+    train.images.fill_(255)  # in place: whoever still holds a pixel, holds poison
+    train.labels.zero_()
+
+    def touched(*_: object) -> None:
+        raise AssertionError("real data were read after the release")
+
+    monkeypatch.setattr(Train, "__getattribute__", touched)
+    again, _, _ = distil_release(released, 3)
+    assert torch.equal(images, again) and labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert fixed.mean == (0.5,) and fixed.std == (0.25,)
+
+
+def test_nothing_but_the_release_depends_on_the_data() -> None:
+    one, other = made(), made(train=Train(*bright_halves(80, 9)))
+    assert not torch.equal(one.means, other.means)
+    for name in ("counts", "settings", "channels", "size", "seed"):
+        assert getattr(one, name) == getattr(other, name)
+    known = public(SETTINGS, 1, 8, 2, 0)
+    assert known.clip == public(SETTINGS, 1, 8, 2, 0).clip and not hasattr(one, "images")
+
+
+def test_one_replaced_image_moves_its_class_within_the_sensitivity() -> None:
+    train, known = toy().train, public(SETTINGS, 1, 8, 2, 0)
+    exact, counts = clipped_means(train, SETTINGS, 2, known), torch.bincount(train.labels)
+    worst = torch.zeros(2, dtype=torch.float64)
+    for index in range(12):
+        for value in (0, 255):
+            other = train.images.clone()
+            other[index] = value
+            moved = (clipped_means(Train(other, train.labels), SETTINGS, 2, known) - exact).norm(dim=1)
+            own = int(train.labels[index])
+            assert moved[1 - own] == 0
+            worst[own] = torch.maximum(worst[own], moved[own])
+    bound = 2 * known.clip / counts.double()
+    assert bool((worst <= bound).all()) and bool((worst > 0.05 * bound).all())
+    tight = replace(known, clip=known.clip / 10)
+    lengths = tight.embed(torch.randn(64, 1, 8, 8, generator=generator(0))).norm(dim=1)
+    assert float(lengths.max()) == pytest.approx(tight.clip, rel=1e-5)
+
+
+def test_the_noise_has_the_size_that_the_mechanism_asks_for() -> None:
+    train, known = toy(rare=4).train, public(SETTINGS, 1, 8, 2, 0)
+    exact, counts = clipped_means(train, SETTINGS, 2, known), torch.bincount(train.labels).double()
+    drawn = [release(train, 2, SETTINGS, 0, generator(turn, "noise")).means.double() - exact for turn in range(60)]
+    spread = torch.stack(drawn).square().mean(dim=(0, 2)).sqrt()
+    torch.testing.assert_close(spread, noise_for(4.0, 1e-5) * 2 * known.clip / counts, rtol=0.1, atol=0)
+    assert spread[1] > 2.5 * spread[0]  # the rare class pays more
+
+
+def test_the_set_has_the_released_means() -> None:
+    generous = DpSettings(1e5, network=NetworkConfig(depth=1, width=4), iterations=300)
+    released, known = made(generous), public(generous, 1, 8, 2, 0)
+    images, _, fixed = distil_release(released, 4)
+    start, _, _ = distil_release(made(DpSettings(1e5, network=generous.network, iterations=0)), 4)
+    before, after = ((known.embed(one).view(2, 4, -1).mean(dim=1) - released.means).norm() for one in (start, images))
+    assert float(after) < 0.3 * float(before)
+    shown = fixed.invert(images)
+    assert float((fixed.apply((shown * 255).round().to(torch.uint8)) - images).abs().max()) < 0.01  # nothing to clip
+    assert "replacement of one image" in str(described(released)["guarantee"])
+
+
+def test_odd_wishes_are_refused() -> None:
+    unchecked = release.__wrapped__  # type: ignore[attr-defined]  # without the tests' own check of types
+    with pytest.raises(TypeError, match="train split only"):
+        unchecked(Test(*bright_halves(20, 1)), 2, SETTINGS, 0, generator(0))
+    with pytest.raises(DataError, match="no training image"):
+        release(toy().train, 3, SETTINGS, 0, generator(0))
+    with pytest.raises(ConfigError, match="epsilon"):
+        made(DpSettings(0.0, network=SETTINGS.network))
+    with pytest.raises(ConfigError, match="1 or more"):
+        distil_release(made(), 0)

@@ -1,0 +1,98 @@
+"""What a card says of leaks: true of sets whose leak is known, read from a report, and no more than was measured."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from toy_sets import toy
+
+from hoptm import cli as command
+from hoptm.audit import read
+from hoptm.baselines import random_subset
+from hoptm.card import NO_AUDIT, NO_PROOF, card, described
+from hoptm.card_page import page
+from hoptm.config import configure, generator
+from hoptm.data import load, standardisation
+from hoptm.errors import ConfigError
+from hoptm.privacy_card import FOUND, MISSED, NEAREST, initialisers, of_report, of_set
+from hoptm.results import stored
+from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
+
+PROMISES = re.compile(r"\bprivate\b|\bsafe\b|\banonym|protects?\b", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    return read(stored("audits") / "pneumoniamnist-seed0")
+
+
+def test_copies_are_said_to_leak_and_noise_is_not_called_anything() -> None:
+    splits = toy()
+    copies = of_set(random_subset(splits, 6, generator(0)), splits)
+    assert copies[NEAREST]["verdict"] == FOUND and copies[NEAREST]["nearer than held-out"].startswith("1.000 [1.000, 1.000]")
+    assert "initialisers" not in copies  # a random subset names no seed of a run
+    grey = SyntheticSet(torch.zeros(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), 0.01, standardisation(splits.train), provenance(splits, method="x", ipc=2, seed=0))
+    assert of_set(grey, splits)[NEAREST]["verdict"] in (FOUND, MISSED) and not PROMISES.search(json.dumps(of_set(grey, splits)))
+
+
+def test_the_initialisers_of_a_run_are_found_from_its_file() -> None:
+    splits = load("phantom:900")
+    config = configure("phantom:900", method="published", ipc=2, seed=3, profile="smoke")
+    chosen = initialise(splits.train, splits.classes, 2, generator(3, "initial images"))
+    info = provenance(splits, method="published", ipc=2, seed=3, config=config.as_dict())
+    made = from_real(splits, chosen, info)
+    found = initialisers(made, splits)
+    assert found is not None and found.hits == len(chosen) and found.candidates == len(splits.train)
+    assert of_set(made, splits)["initialisers"]["verdict"] == FOUND
+    noise = provenance(splits, method="published", ipc=2, seed=3, config=config.changed(latent={"initial": "noise"}).as_dict())
+    assert initialisers(from_real(splits, chosen, noise), splits) is None
+
+
+def test_a_section_from_the_stored_report(report: dict[str, Any]) -> None:
+    assert {"random", "full"} <= set(report["arms"])
+    section = of_report(report, "random")
+    assert section["nearness"]["initialisers"].startswith(FOUND) and "chance" in section["nearness"]["initialisers"]
+    assert of_report(report, "full")["confidence"]["canaries"].startswith(FOUND)
+    assert section["nearness"]["ordinary"].startswith(MISSED)
+    for arm in report["arms"]:
+        words = json.dumps(of_report(report, arm)).replace("differentially private", "")
+        assert not PROMISES.search(words), arm
+    with pytest.raises(ConfigError, match="no finished arm"):
+        of_report(report, "nobody")
+
+
+def test_the_card_shows_the_section_and_says_what_an_attack_cannot_show(report: dict[str, Any]) -> None:
+    made = random_subset(toy(), 2, generator(0))
+    assert card(made).privacy == (NO_AUDIT,)
+    audited = described(made, privacy=of_report(report, "random"))
+    assert card(audited).privacy[-1] == NO_PROOF and any("canary initialisers" in words and "AUC" in words for words in card(audited).privacy)
+    assert "likelihood-ratio attack" in page(audited)
+
+
+def test_the_command_writes_a_set_with_its_section(tmp_path: Any, report: dict[str, Any]) -> None:
+    splits = load("phantom:900")
+    random_subset(splits, 2, generator(0)).save(tmp_path / "set.safetensors")
+    words = ["audit", str(tmp_path / "set.safetensors"), "--out", str(tmp_path / "audited.safetensors"), "--json"]
+    like = ["--like", "random", "--report", str(stored("audits") / "pneumoniamnist-seed0")]
+    done = CliRunner().invoke(command.cli, [*words, *like], catch_exceptions=False)
+    said = json.loads(done.stdout)
+    assert said["privacy"][NEAREST]["verdict"] == FOUND and "pipeline, confidence" in said["privacy"]
+    assert SyntheticSet.load(tmp_path / "audited.safetensors").info["privacy"] == said["privacy"]
+    with pytest.raises(ConfigError, match="--report"):
+        CliRunner().invoke(command.cli, [*words, "--like", "random"], catch_exceptions=False)
+
+
+def test_the_command_audits_a_data_set_and_goes_on(tmp_path: Any) -> None:
+    sizes = {"pool": 700, "shadows": 4, "ipc": 2, "canaries": 10, "canary_initialisers": 1, "width": 4, "model_steps": 10, "models": 1, "full_steps": 10}
+    settings = [word for name, value in sizes.items() for word in ("--set", f"audit.{name}={value}")]
+    words = ["audit", "phantom:900", "--arm", "random", "--out", str(tmp_path), "--json", *settings]
+    done = CliRunner().invoke(command.cli, words, catch_exceptions=False)
+    assert "estimate: about" in done.stderr and list(json.loads(done.stdout)["arms"]) == ["random"]
+    again = CliRunner().invoke(command.cli, words, catch_exceptions=False)
+    assert "every shadow is there" in again.stderr
+    assert {path.name for path in (tmp_path / "phantom-900-seed0").iterdir()} == {"audit.json", "random.safetensors"}
+    with pytest.raises(ConfigError, match="no setting 'shapes'"):
+        CliRunner().invoke(command.cli, [*words, "--set", "audit.shapes=3"], catch_exceptions=False)
