@@ -48,9 +48,9 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
     with claimed(path) as ours:
         if not ours:
             return
-        began = time.perf_counter()
+        began, state = time.perf_counter(), RECORDS / stored_name(config).replace(".safetensors", ".state")
         try:
-            made, extra = make(config, splits, method, RECORDS / stored_name(config).replace(".safetensors", ".state"))
+            made, extra = make(config, splits, method, state)
         except DivergedError as error:
             print(f"{path.stem}: DIVERGED, no record: {error}", flush=True)
             return
@@ -58,6 +58,7 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
             made.save(SETS / stored_name(config))
         found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
         keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
+        state.unlink(missing_ok=True)
 
 
 def run_seed(chosen: argparse.Namespace, seed: int, splits: Splits, net: Network) -> None:

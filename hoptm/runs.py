@@ -36,7 +36,8 @@ def make(
 ) -> tuple[SyntheticSet, dict[str, Any]]:
     """The set of an arm, or of a method after its distillation, with what was seen on the way.
 
-    A distillation keeps its state in `state`, takes it up from there, and removes it at the end.
+    A distillation keeps its state in `state` and takes it up from there. Remove that file when the record is written, not before: a run that is
+    killed while its set is judged then begins with the set.
     Raises as `arms.arm`, `experts.experts` and `distill.distill` do.
     """
     began = time.perf_counter()
@@ -45,7 +46,6 @@ def make(
     paths = experts(config, splits, progress=False, processes=1)
     trained = time.perf_counter()
     done = distill(config, splits, paths, resume=state, callbacks=callbacks, progress=False)
-    state.unlink(missing_ok=True)
     last = done.history[-1]
     seen = {"selection": done.synthetic.info["selection"], "lr": done.synthetic.lr, "last_total": last.total, "last_utilisation": last.utilisation}
     took = {"distil_seconds": time.perf_counter() - began, "expert_seconds": trained - began}
