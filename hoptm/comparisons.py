@@ -158,6 +158,20 @@ class Replayed:
 
 
 @dataclass(frozen=True)
+class Leaks:
+    """In how many groups of images the attacks of a stored audit found a leak; the claim is none. That attacks find nothing is not privacy."""
+
+    arm: str
+    dataset: str
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """The count over attackers and groups, each after the audit's correction for many tests."""
+        arms = [report["arms"][self.arm] for report in evidence.audits if report["dataset"]["name"] == self.dataset and self.arm in report["arms"]]
+        found = [sum(group["detected"] for groups in arm["attacks"].values() for group in groups.values()) for arm in arms]
+        return Measured("leaks found", tuple(map(float, found[:1])), 0.5, False, 1, "" if found else "no audit on record", ".0f", False)
+
+
+@dataclass(frozen=True)
 class Nothing:
     """No record could decide this, and why."""
 
@@ -170,13 +184,14 @@ class Nothing:
 
 def gather(records: Sequence[Record] | None = None) -> Evidence:
     """What ships with the book: records, benchmarks, and the golden files replayed now (seconds). Raises FileError for a damaged file."""
-    bench = stored("bench")
+    bench, audits = stored("bench"), stored("audits")
     replays = {path.name: verify(path) for path in golden_files()}
     return Evidence(
         read_records(stored("records")) if records is None else records,
         _read(bench / "engine.json"),
         [_read(path) for path in sorted((bench / "time_to_quality").glob("*.json"))],
         {name: max(one.errors.values()) if not any(one.masks.values()) and not _undefined(one) else math.inf for name, one in replays.items()},
+        [_read(path) for path in sorted(audits.glob("*/audit.json"))],
     )
 
 

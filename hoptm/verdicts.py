@@ -36,6 +36,8 @@ class Evidence:
     """Stored runs of `benchmarks/time_to_quality.py`."""
     replays: Mapping[str, float] = field(default_factory=dict)
     """Largest relative error of each golden file; infinite where a mask differs."""
+    audits: Sequence[Mapping[str, Any]] = ()
+    """Stored reports of `hoptm audit`."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from known_findings import arm, record
 
 from hoptm import comparisons as module
-from hoptm.comparisons import Engine, Gain, Gap, GapBelow, Nothing, Reach, Replayed, Within, gather
+from hoptm.comparisons import Engine, Gain, Gap, GapBelow, Leaks, Nothing, Reach, Replayed, Within, gather
 from hoptm.errors import FileError
 from hoptm.verdicts import NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED, UNTESTED, Evidence
 
@@ -95,6 +95,18 @@ def test_replays_are_as_good_as_the_worst() -> None:
     assert Replayed(1e-9).measure(Evidence(replays={"a": 1e-14, "b": 1e-12})).verdict == REPRODUCED
     assert Replayed(1e-9).measure(Evidence(replays={"a": 1e-14, "b": math.inf})).verdict == NOT_REPRODUCED
     assert Replayed(1e-9).measure(Evidence()).verdict == UNTESTED and Nothing("why").measure(Evidence()).verdict == UNTESTED
+
+
+def test_leaks_are_counted_over_attackers_and_groups() -> None:
+    def report(*detected: bool) -> dict[str, Any]:
+        groups = {str(number): {"detected": found} for number, found in enumerate(detected)}
+        return {"dataset": {"name": "pbc-28"}, "arms": {"latent": {"attacks": {"confidence": groups, "decoder": groups}}}}
+
+    assert Leaks("latent", "pbc-28").measure(Evidence(audits=[report(True, False, True)])).values == (4.0,)
+    assert Leaks("latent", "pbc-28").measure(Evidence(audits=[report(True, False)])).verdict == NOT_REPRODUCED
+    assert Leaks("latent", "pbc-28").measure(Evidence(audits=[report(False, False)])).verdict == REPRODUCED
+    for missing in (Leaks("latent", "phantom"), Leaks("dp-4", "pbc-28")):
+        assert missing.measure(Evidence(audits=[report(False)])).verdict == UNTESTED
 
 
 def test_evidence_is_what_is_stored(monkeypatch: Any, tmp_path: Any) -> None:
