@@ -99,7 +99,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     with _opened(path) as file:
         info, expected = _header_of(path, file)
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        # a copy: where a tensor lies in the file decides how it is aligned, and with that the last bit of what is computed from it
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
     if _seal(info, tensors) != expected:
         raise FileError(f"{path}: the content does not match its checksum. The file is damaged: make or fetch it again.")
     return tensors, info

@@ -200,7 +200,7 @@ def _listed(steps: Sequence[int]) -> str:
 def _read(path: Path, step: int) -> Tensor:
     try:
         with safe_open(str(path), framework="pt") as file:
-            found: Tensor = file.get_tensor(_key(step))
+            found: Tensor = file.get_tensor(_key(step)).clone()  # aligned as any other, see files.read_tensors
     except (SafetensorError, OSError) as error:
         raise FileError(f"{path}: cannot read {_key(step)} ({error}). Delete the file and train again.") from error
     return found

@@ -78,3 +78,12 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         files.write_aside(tmp_path / "new", stop)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_read_is_aligned_as_what_was_made(tmp_path):
+    """Kernels begin elsewhere on memory that is not aligned, and the last bit of a result may follow."""
+    made = {name: torch.randn(size) for name, size in (("a", 3), ("b", 5), ("c", 7), ("d", 64))}
+    files.write_tensors(tmp_path / "odd", made, {"some": "words of any length"})
+    found, _ = files.read_tensors(tmp_path / "odd")
+    assert {name: value.data_ptr() % 64 for name, value in found.items()} == dict.fromkeys(made, 0)
+    assert all(torch.equal(found[name], value) for name, value in made.items())
