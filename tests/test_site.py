@@ -164,13 +164,19 @@ def test_each_chapter_has_its_own_colab_link(site: Path) -> None:
         assert given == {f"{form_rules.COLAB}book/{name}.ipynb"}
 
 
+def search_results(page: Page) -> list[str]:
+    """The addresses that a search page found; it lists them one by one, so it is read when it says that it has finished."""
+    page.wait_for_function("() => document.querySelector('#search-results .search-summary')?.innerText.startsWith('Search finished')", timeout=20_000)
+    found: list[str] = page.evaluate("() => [...document.querySelectorAll('#search-results li a')].map(link => link.href)")
+    return found
+
+
 @pytest.mark.parametrize("scheme", ["http", "file"])
 def test_search_works_offline(page: Page, scheme: str, site: Path, served: str) -> None:
     for name, word in chapters(site).items():
         start = urljoin(served, "search.html") if scheme == "http" else (site / "search.html").as_uri()
         page.goto(f"{start}?q={quote(word)}")
-        page.wait_for_selector("#search-results li a", timeout=10_000)
-        found = page.evaluate("() => [...document.querySelectorAll('#search-results li a')].map(link => link.href)")
+        found = search_results(page)
         assert any(f"{name}.html" in address for address in found), f"{word} does not lead to {name}"
 
 
@@ -178,8 +184,7 @@ def test_search_finds_the_back_matter(page: Page, site: Path) -> None:
     places = {"membership": "glossary", "licence": "your-own-folder", "gradcheck": "adding-a-path-loss", "three_point_cosines": "api/"}
     for words, name in places.items():
         page.goto(f"{(site / 'search.html').as_uri()}?q={quote(words)}")
-        page.wait_for_selector("#search-results li a", timeout=10_000)
-        found = page.evaluate("() => [...document.querySelectorAll('#search-results li a')].map(link => link.href)")
+        found = search_results(page)
         assert any(f"/{name}" in address for address in found), f"{words} does not lead to {name}"
 
 
