@@ -240,7 +240,9 @@ def export(file: Path, form: str, out: Path, as_json: bool) -> None:
 def reproduce(grid: Path, out: Path | None, workers: int, cluster: str | None, dry_run: bool, as_json: bool) -> None:
     """Run a grid of notebooks: a TOML file, or table1, table2, which ship. Finished cells are left alone, a failed one stops no other."""
     try:
-        from hoptm import reproduce as grid_runs  # here: every other command works without notebooks
+        import papermill  # noqa: F401  # what it starts needs it; here: every other command works without notebooks
+
+        from hoptm import reproduce as grid_runs
     except ImportError as error:
         raise ConfigError(f"hoptm reproduce runs notebooks, which need more packages ({error}): pip install 'hoptm[book]'.") from error
     path = grid_runs.find_grid(grid)

@@ -138,10 +138,11 @@ def gallery(pixels: Pixels, labels: Int64[Tensor, "n"], class_names: Sequence[st
     """Images sorted by class, each class under its name, at most `columns` images beside one another."""
     counts = {label: int((labels == label).sum()) for label in range(len(class_names)) if (labels == label).any()}
     wide = min(columns, max(counts.values()))
-    across, rows = max(1, (columns + 1) // wide), -(-max(counts.values()) // wide)
+    letters = 0.11 * max(len(class_names[label]) for label in counts)
+    across, rows = max(1, min((columns + 1) // wide, int(WIDTH / letters))), -(-max(counts.values()) // wide)
     down = -(-len(counts) // across)
-    side = WIDTH / (across * wide) if across == 1 else 0.75
-    drawn = figure(across * wide * side, down * (rows * side + 0.34))
+    side = WIDTH / wide if across == 1 else 0.75
+    drawn = figure(across * max(wide * side, letters), down * (rows * side + 0.34))
     panels = drawn.subplots(down, across, squeeze=False).ravel()
     for axes in panels[len(counts) :]:
         axes.set_axis_off()

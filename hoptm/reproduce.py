@@ -26,6 +26,8 @@ from hoptm.transcribed import entry, measured, standard_errors
 
 _CHILDREN: set[subprocess.Popen[str]] = set()
 """Processes that this one started and waits for: they are told when it is interrupted."""
+PATIENCE = 30.0
+"""Seconds that a notebook has to stop after Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,16 @@ def _outcome(future: "Future[Outcome]", cell: Cell) -> Outcome:
 
 
 def _stop() -> None:
-    for child in list(_CHILDREN):
+    """Ask the notebooks that run to stop, and end those that do not: their kernels see that, and end too."""
+    told = list(_CHILDREN)
+    for child in told:
         child.send_signal(signal.SIGINT)
+    until = time.monotonic() + PATIENCE
+    while any(child.poll() is None for child in told) and time.monotonic() < until:
+        time.sleep(0.1)
+    for child in told:
+        if child.poll() is None:
+            child.kill()
 
 
 def _last_line(words: str) -> str:

@@ -1,15 +1,17 @@
 """Figures show what they are given: the artists, words and colours, not the pixels."""
 
 import io
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
-from hoptm import film_plots, plots, results
+from hoptm import film_plots, phantom, plots, results
 from hoptm.config import configure
 from hoptm.data import Standardisation
 from hoptm.errors import DataError
@@ -107,6 +109,14 @@ def test_gallery_puts_small_classes_side_by_side() -> None:
     drawn.canvas.draw()
     first, second, third = (axes.get_position() for axes in drawn.axes if axes.images)
     assert first.x1 < second.x0 and third.y1 < first.y0
+
+
+@pytest.mark.parametrize("names", [phantom.CLASSES, ("basophil", "immature granulocyte", "monocyte", "erythroblast")])
+def test_gallery_keeps_long_names_apart(names: tuple[str, ...]) -> None:
+    drawn = plots.gallery(torch.zeros(len(names), 3, 4, 4), torch.arange(len(names)), names)
+    drawn.canvas.draw()
+    titles = [text.get_window_extent() for text in drawn.findobj(Text) if text.get_text() in names]
+    assert len(titles) == len(names) and not any(a.overlaps(b) for a, b in itertools.combinations(titles, 2))
 
 
 def test_hospital_shows_records_in_grey_and_this_run_in_colour(records: list[Record]) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from click.testing import CliRunner
 
 from hoptm import reproduce
+from hoptm.cli import cli
 from hoptm.errors import ConfigError, FileError
 from hoptm.grids import read_grid
 from hoptm.records import read_records
@@ -103,6 +105,23 @@ def test_an_interrupted_grid_leaves_nothing_running_and_goes_on(tmp_path):
         assert time.monotonic() < waited, "the kernel still runs"
         time.sleep(0.1)
     assert len(list(out.glob("begun-*"))) == 1 and len(reproduce.left(read_grid(path), out)) == 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+def test_a_notebook_that_does_not_stop_when_asked_is_ended(monkeypatch):
+    deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
+    child = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "deaf\n"
+    monkeypatch.setattr(reproduce, "PATIENCE", 0.3)
+    monkeypatch.setattr(reproduce, "_CHILDREN", {child})
+    reproduce._stop()
+    assert child.wait(timeout=20) == -signal.SIGKILL
+
+
+def test_without_papermill_the_command_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    found = CliRunner().invoke(cli, ["reproduce", str(quick(tmp_path, "pass"))])
+    assert isinstance(found.exception, ConfigError) and "pip install 'hoptm[book]'" in str(found.exception)
 
 
 def alive(process: int) -> bool:
