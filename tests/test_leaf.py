@@ -9,7 +9,7 @@ from hoptm.data import load, standardisation
 from hoptm.distill import distill, teacher_labels
 from hoptm.errors import ConfigError
 from hoptm.experts import experts
-from hoptm.leaf import leaf
+from hoptm.leaf import MEAN_NOISE, STARTS, leaf
 from hoptm.networks import network
 from hoptm.outer import Problem, State, draw_plan, matching, outer_step
 from hoptm.synthetic import SyntheticSet, initialise
@@ -57,6 +57,30 @@ def test_where_codes_start(splits):
     assert not torch.equal(starts["real"], starts["kmeans"]) and not torch.equal(starts["real"], starts["prior"])
     assert torch.equal(starts["prior"], _leaf(_config(initial="prior"), splits).start)
     assert _leaf(_config("endpoint", rendering="upsampled"), splits).start.shape == (18, 3, 14, 14)
+
+
+def test_where_pixels_start(splits):
+    measured, train = standardisation(splits.train), splits.train
+    starts = {name: _leaf(_config("endpoint", initial=name), splits).start for name in STARTS}
+    chosen = initialise(train, splits.classes, 2, generator(3, "initial images"))
+    assert torch.equal(starts["real"], measured.apply(train.images[chosen]))
+    for name, start in starts.items():
+        assert start.shape == (18, 3, 28, 28) and start.isfinite().all()
+        assert torch.equal(start, _leaf(_config("endpoint", initial=name), splits).start), name
+    means = torch.stack([measured.apply(train.images[train.labels == label]).mean(dim=0) for label in train.labels[chosen]])
+    away = starts["mean"] - means
+    assert away.std().item() == pytest.approx(MEAN_NOISE, rel=0.05) and not torch.equal(starts["mean"][0], starts["mean"][1])
+    assert starts["noise"].mean().abs() < 0.03 and starts["noise"].std().item() == pytest.approx(1, abs=0.03)
+
+
+def test_noise_and_decoded_starts_hold_no_image_of_train(splits):
+    everything = standardisation(splits.train).apply(splits.train.images).flatten(1)
+    among = torch.cdist(everything, everything).fill_diagonal_(torch.inf).min()
+    for name in ("noise", "vae"):
+        start = _leaf(_config("endpoint", initial=name), splits).start.flatten(1)
+        assert torch.cdist(start, everything).min() > 0.5 * among, name
+    real = _leaf(_config("endpoint", initial="real"), splits).start.flatten(1)
+    assert torch.cdist(real, everything).min(dim=1).values.max() < 0.1
 
 
 def test_penalties_pull_codes_and_are_drawn_anew(splits):
