@@ -158,7 +158,7 @@ def walls(workers: Sequence[int], days: Mapping[str, Sequence[float]], floor: fl
         middle = len(workers) // 2
         axes.annotate(name, (workers[middle], values[middle]), xytext=(8, 7), textcoords="offset points", fontsize=11, color=colour, bbox=PAPER)
     axes.axhline(floor, color=RECORD, linewidth=1.2, linestyle="--")
-    axes.text(workers[0], floor, "the longest chain: one expert, then one cell", va="top", fontsize=10, color=INK)
+    axes.text(workers[0], floor, "the longest chain: one expert, then one cell", va="bottom", fontsize=10, color=INK)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(workers, [str(count) for count in workers])

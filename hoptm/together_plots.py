@@ -1,4 +1,6 @@
-"""Figures of many parts side by side: what each gains over one arm, whether their gradients agree, and what a small set can represent at all."""
+"""Figures of many parts side by side: what each gains over one arm, how it got there, whether their gradients agree, and what a small set can
+represent at all.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -54,6 +56,33 @@ def _row(axes: Axes, height: float, ours: Sequence[float], base: Sequence[float]
     hollow = found.low <= 0 <= found.high
     axes.plot([found.mean], [height], "o", color=colour, markerfacecolor="white" if hollow else colour, markersize=8)
     axes.text(1.01, height, f"n = {found.n}", transform=right, va="center", fontsize=10, color=RECORD)
+
+
+@style()
+def looks(records: Sequence[Record], budgets: Sequence[tuple[str, int]], *, methods: Sequence[str], profile: str, score: str) -> Figure:
+    """What validation said on the way, against outer iterations: a panel a data set and budget, a thin line a seed, a thick one their mean.
+
+    The networks that look train by one fixed recipe, so a line is compared with itself and no line with a judged score. A method without a record keeps
+    its row in the legend, with n = 0.
+    """
+    drawn = figure(WIDTH, 2.6 * len(budgets))
+    panels = np.atleast_1d(drawn.subplots(len(budgets), 1))
+    for axes, (dataset, ipc) in zip(panels, budgets, strict=True):
+        for method in methods:
+            found = [record.extra["selection"] for record in select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)]
+            for seen in found:
+                axes.plot([one["iteration"] for one in seen], [one[score] for one in seen], color=COLOURS[method], linewidth=0.8, alpha=0.4)
+            times = sorted(set.intersection(*({one["iteration"] for one in seen} for seen in found))) if found else []
+            means = [float(np.mean([one[score] for seen in found for one in seen if one["iteration"] == time])) for time in times]
+            axes.plot(times, means, "-o", color=COLOURS[method], markersize=4, label=f"{NAMES[method]}, n = {len(found)}")
+        axes.set_title(f"{dataset}, {ipc} image{'s' if ipc > 1 else ''} a class", pad=6)
+        axes.set_ylabel(f"validation {SCORE_NAMES[score]}")
+        axes.grid(axis="y", color=FAINT)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=10)
+        if not any(len(line.get_xdata()) for line in axes.lines):
+            axes.set(xticks=[], yticks=[])
+    panels[-1].set_xlabel("outer iterations done")
+    return drawn
 
 
 @style()

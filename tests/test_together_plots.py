@@ -35,6 +35,20 @@ def test_only_pairs_of_one_seed_count(records):
     assert axes.texts[0].get_text() == "n = 4"
 
 
+def test_looks_are_those_of_the_records(records):
+    budgets, methods = [("pneumoniamnist", 10), ("pneumoniamnist", 7)], ["endpoint", "published"]
+    drawn = together_plots.looks(records, budgets, methods=methods, profile="fast", score="auc")
+    axes, empty = drawn.axes
+    found = [record.extra["selection"] for record in results.select(records, dataset="pneumoniamnist", method="endpoint", ipc=10)]
+    assert len(found) == 10 and len(axes.lines) == 22
+    for line, seen in zip(axes.lines, found, strict=False):
+        assert list(line.get_xdata()) == [one["iteration"] for one in seen] and list(line.get_ydata()) == [one["auc"] for one in seen]
+    mean = axes.lines[10].get_ydata()
+    assert mean == pytest.approx([sum(seen[at]["auc"] for seen in found) / 10 for at in range(len(mean))])
+    words = [text.get_text() for panel in (axes, empty) for text in panel.get_legend().get_texts()]
+    assert words == ["end point, n = 10", "published, n = 10", "end point, n = 0", "published, n = 0"]
+
+
 def test_cells_say_their_cosines():
     (axes,) = together_plots.cosines(torch.tensor([[1.0, -0.04], [-0.04, 1.0]]), ["one", "two"]).axes
     assert [text.get_text() for text in axes.texts] == ["1.0", "0.0", "0.0", "1.0"], "no minus before a nought"
