@@ -57,9 +57,18 @@ constexpr auto OUT_T = transposed(all.output);
 constexpr auto WEIGHT = all.weight;
 constexpr auto WEIGHT_T = transposed(all.weight);
 
+// As wide as the processor's own: GCC takes a wider vector's comparisons apart, number by number.
+#if defined(__AVX512F__)
+constexpr int BYTES = 64;
+#elif defined(__AVX__)
+constexpr int BYTES = 32;
+#else
+constexpr int BYTES = 16;
+#endif
+
 template <class T> struct Lanes {
-    typedef T Vector __attribute__((vector_size(64), aligned(sizeof(T)), may_alias));
-    static constexpr int count = 64 / sizeof(T);
+    typedef T Vector __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+    static constexpr int count = BYTES / sizeof(T);
 };
 template <class T> using Vec = typename Lanes<T>::Vector;
 template <class T> inline Vec<T>& vec(T* at) { return *reinterpret_cast<Vec<T>*>(at); }
