@@ -21,8 +21,9 @@ from hoptm.files import write_aside, write_text
 
 COMPILERS = ("c++", "g++", "clang++")
 """Tried in this order, after the environment variable CXX."""
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-shared", "-fPIC")
-"""Not -ffast-math: it would flush subnormal numbers in the whole process, and drop the NaN of a student that diverges."""
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-shared", "-fPIC")
+"""Not -ffast-math: it would flush subnormal numbers in the whole process, and drop the NaN of a student that diverges. Products and sums are not
+fused: which of them a compiler fuses depends on the code around them, so that a pass with tangents would differ in its last bits from one without."""
 
 _POINTERS = {
     "input_tiles": 2, "input_adjoint": 2, "output_map": 2, "output_adjoint": 2, "weight_tiles": 2, "weight_adjoint": 2, "spread": 2, "gather": 2,
