@@ -16,6 +16,7 @@ from hoptm.intervals import paired_interval
 from hoptm.plots import COLOURS, FAINT, INK, RECORD, SCORE_NAMES, WIDTH, figure, style
 from hoptm.records import Record
 from hoptm.results import NAMES, by_seed, select
+from hoptm.timed_runs import TimedRun
 
 _SIGNED = LinearSegmentedColormap.from_list("signed", ["#c44e00", "#ffffff", "#0072b2"])
 _LINES = ("#0072b2", "#a23b85", "#00795a", "#c44e00", "#8a6100")
@@ -82,6 +83,34 @@ def looks(records: Sequence[Record], budgets: Sequence[tuple[str, int]], *, meth
         if not any(len(line.get_xdata()) for line in axes.lines):
             axes.set(xticks=[], yticks=[])
     panels[-1].set_xlabel("outer iterations done")
+    return drawn
+
+
+@style()
+def in_time(runs: Sequence[TimedRun], panels: Sequence[tuple[str, int]], *, score: str) -> Figure:
+    """The gain over random images against processor seconds from nothing: a panel a data set and budget, a colour a method, a thin line a seed, a thick
+    one the mean over seeds look by look. Dotted: the mean second at which the experts were there.
+    """
+    drawn = figure(WIDTH, 0.4 + 2.3 * len(panels))
+    places = np.atleast_1d(drawn.subplots(len(panels), 1, sharex=True))
+    for axes, (dataset, ipc) in zip(places, panels, strict=True):
+        here = [run for run in runs if (run.dataset, run.ipc) == (dataset, ipc)]
+        for method in dict.fromkeys(run.method for run in here):
+            own = [run for run in here if run.method == method]
+            for run in own:
+                axes.plot(run.seconds, [gains[score] for gains in run.gains], color=COLOURS[method], linewidth=0.8, alpha=0.4)
+            looks_shared = min(len(run.seconds) for run in own)
+            middle = np.mean([run.seconds[:looks_shared] for run in own], axis=0)
+            means = np.mean([[gains[score] for gains in run.gains[:looks_shared]] for run in own], axis=0)
+            axes.plot(middle, means, "-o", color=COLOURS[method], markersize=4, label=f"{NAMES[method]}, n = {len(own)}")
+        if here:
+            axes.axvline(float(np.mean([run.expert_seconds for run in here])), color=RECORD, linestyle=":", linewidth=1.3)
+            axes.legend(loc="lower right", fontsize=10)
+        axes.axhline(0, color=INK, linewidth=1)
+        axes.set_title(f"{dataset}, {ipc} image{'s' if ipc > 1 else ''} a class{'' if here else ': not on record'}")
+        axes.set_ylabel(f"gain in {SCORE_NAMES[score]}")
+        axes.grid(axis="y", color=FAINT)
+    places[-1].set_xlabel("processor seconds from nothing, experts and distillation")
     return drawn
 
 

@@ -8,6 +8,7 @@ import torch
 from hoptm import results, together_plots
 from hoptm.intervals import paired_interval
 from hoptm.records import read_records
+from hoptm.timed_runs import TimedRun
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,17 @@ def test_looks_are_those_of_the_records(records):
     assert mean == pytest.approx([sum(seen[at]["auc"] for seen in found) / 10 for at in range(len(mean))])
     words = [text.get_text() for panel in (axes, empty) for text in panel.get_legend().get_texts()]
     assert words == ["end point, n = 10", "published, n = 10", "end point, n = 0", "published, n = 0"]
+
+
+def test_a_line_a_seed_on_the_clock():
+    def run(seed, *gains):
+        return TimedRun("phantom", "endpoint", 1, seed, 10.0 + seed, tuple(20.0 + 10 * at for at in range(len(gains))), tuple({"auc": gain} for gain in gains))
+
+    drawn = together_plots.in_time([run(0, 0.1, 0.2, 0.3), run(1, 0.3, 0.4)], [("phantom", 1), ("phantom", 10)], score="auc")
+    axes, empty = drawn.axes
+    assert [list(line.get_xdata()) for line in axes.lines[:3]] == [[20, 30, 40], [20, 30], [20, 30]]
+    assert axes.lines[2].get_ydata() == pytest.approx([0.2, 0.3]) and axes.lines[3].get_xdata()[0] == pytest.approx(10.5)
+    assert axes.get_legend().get_texts()[0].get_text() == "end point, n = 2" and "not on record" in empty.get_title(loc="left")
 
 
 def test_cells_say_their_cosines():

@@ -1,0 +1,55 @@
+"""How good after how many seconds of the processor: what `benchmarks/time_to_quality.py` stored, and arms compared at equal time."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hoptm.errors import FileError
+from hoptm.intervals import Interval, interval, paired_interval
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """One seed, from nothing: at each look, processor seconds since the start (experts counted, judgements not) and gains over random real images."""
+
+    dataset: str
+    method: str
+    ipc: int
+    seed: int
+    expert_seconds: float
+    seconds: tuple[float, ...]
+    gains: tuple[dict[str, float], ...]
+
+    def gain_at(self, seconds: float, score: str) -> float | None:
+        """The gain at the last look within so many seconds; None before the first."""
+        seen = [gains[score] for at, gains in zip(self.seconds, self.gains, strict=True) if at <= seconds]
+        return seen[-1] if seen else None
+
+
+def read_timed_runs(folder: Path) -> list[TimedRun]:
+    """Every run of a folder, by name; none where there is no folder. Raises FileError for a file that is not one of these."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            read = json.loads(path.read_text(encoding="utf-8"))
+            points = read["points"]
+            times, gains = tuple(float(one["cpu_seconds"]) for one in points), tuple(dict(one["gain"]) for one in points)
+            found.append(TimedRun(read["dataset"], read["method"], read["ipc"], read["seed"], read["expert_cpu_seconds"], times, gains))
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(f"{path}: not a run of benchmarks/time_to_quality.py ({error!r}). Move it away, or make it again.") from error
+    return found
+
+
+def gain_in_time(runs: Sequence[TimedRun], seconds: float, score: str) -> Interval | None:
+    """The gain over random images after so many processor seconds, with its interval over seeds; None for fewer than two, or where one has not looked yet."""
+    gains = [run.gain_at(seconds, score) for run in runs]
+    seen = [gain for gain in gains if gain is not None]
+    return interval(seen) if len(seen) == len(gains) > 1 else None
+
+
+def difference_in_time(first: Sequence[TimedRun], second: Sequence[TimedRun], seconds: float, score: str) -> Interval | None:
+    """First minus second, each after so many processor seconds, paired by seed; None for fewer than two pairs of which both have looked."""
+    one, other = ({run.seed: gain for run in runs if (gain := run.gain_at(seconds, score)) is not None} for runs in (first, second))
+    shared = sorted(set(one) & set(other))
+    return paired_interval([one[seed] for seed in shared], [other[seed] for seed in shared]) if len(shared) > 1 else None

@@ -1,0 +1,49 @@
+"""Runs on a clock: read from files, compared at equal seconds."""
+
+import json
+
+import pytest
+
+from hoptm.errors import FileError
+from hoptm.intervals import interval, paired_interval
+from hoptm.timed_runs import difference_in_time, gain_in_time, read_timed_runs
+
+
+def stored(folder, seed, gains, method="endpoint", began=20.0):
+    points = [{"iteration": 5 * at, "cpu_seconds": began + 10 * at, "gain": {"auc": gain}, "recipe": ""} for at, gain in enumerate(gains)]
+    whole = {"dataset": "phantom", "method": method, "ipc": 1, "seed": seed, "expert_cpu_seconds": began - 1, "points": points, "commit": "x"}
+    (folder / f"{method}-{seed}.json").write_text(json.dumps(whole))
+
+
+def test_gains_are_those_of_the_last_look_within_the_time(tmp_path):
+    stored(tmp_path, 0, [0.1, 0.2, 0.3])
+    stored(tmp_path, 1, [0.0, 0.4, 0.2])
+    runs = read_timed_runs(tmp_path)
+    assert [(run.seed, run.expert_seconds, run.seconds) for run in runs] == [(0, 19.0, (20.0, 30.0, 40.0)), (1, 19.0, (20.0, 30.0, 40.0))]
+    assert [runs[0].gain_at(at, "auc") for at in (19.9, 20.0, 39.9, 1000.0)] == [None, 0.1, 0.2, 0.3]
+    assert gain_in_time(runs, 35.0, "auc") == interval([0.2, 0.4])
+    assert gain_in_time(runs, 10.0, "auc") is None and gain_in_time(runs[:1], 35.0, "auc") is None
+
+
+def test_a_run_that_has_not_looked_yet_is_not_left_out_of_a_mean(tmp_path):
+    stored(tmp_path, 0, [0.1])
+    stored(tmp_path, 1, [0.1], began=50.0)
+    stored(tmp_path, 2, [0.1])
+    assert gain_in_time(read_timed_runs(tmp_path), 30.0, "auc") is None
+
+
+def test_arms_are_paired_by_seed_at_equal_time(tmp_path):
+    for seed in range(3):
+        stored(tmp_path, seed, [0.1 * seed, 0.5])
+        stored(tmp_path, seed, [0.2, 0.3], method="extended", began=25.0)
+    runs = read_timed_runs(tmp_path)
+    ours, theirs = ([run for run in runs if run.method == name] for name in ("extended", "endpoint"))
+    assert difference_in_time(ours, theirs[1:], 26.0, "auc") == paired_interval([0.2, 0.2], [0.1, 0.2])
+    assert difference_in_time(ours, theirs, 22.0, "auc") is None
+
+
+def test_a_file_of_another_kind_is_named(tmp_path):
+    assert read_timed_runs(tmp_path / "nothing") == []
+    (tmp_path / "a.json").write_text('{"points": 3}')
+    with pytest.raises(FileError, match=r"a\.json: not a run of benchmarks"):
+        read_timed_runs(tmp_path)
