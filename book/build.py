@@ -130,7 +130,7 @@ def plan(book: Path) -> list[Job]:
 
 
 def normalise(notebook: Any) -> None:
-    """Drop in place what changes from run to run: standard error, run metadata, cells that papermill put in."""
+    """Drop in place what changes from run to run: standard error, run metadata, cells that papermill put in, breaks within what a cell printed."""
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     notebook.metadata = nbformat.from_dict(
         {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
@@ -144,10 +144,21 @@ def normalise(notebook: Any) -> None:
             continue
         count += 1
         cell.execution_count = count
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = joined(output for output in cell.outputs if output.get("name") != "stderr")
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = count
+
+
+def joined(outputs: Iterable[Any]) -> list[Any]:
+    """What was printed in a row, in one piece: a slow machine sends it in several, and a page would show a box for each."""
+    whole: list[Any] = []
+    for output in outputs:
+        if whole and output.output_type == "stream" and whole[-1].get("name") == output.name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
 
 
 def execute(job: Job, staged: Path, executed: Path) -> float:

@@ -7,12 +7,14 @@ import re
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 sys.path.insert(0, str(BOOK))
 
+import build  # noqa: E402
 import pages  # noqa: E402
 
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -160,3 +162,12 @@ def test_each_complaint_is_answered(complaint: str) -> None:
 def test_the_changelog_names_the_version() -> None:
     version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
     assert version and f"## {version[1]}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_what_a_cell_printed_in_a_row_is_one_output() -> None:
+    def printed(text: str, name: str = "stdout") -> nbformat.NotebookNode:
+        return nbformat.v4.new_output("stream", name=name, text=text)
+
+    picture = nbformat.v4.new_output("display_data", data={"image/png": ""})
+    found = build.joined([printed("6"), printed(" experts\n"), picture, printed("a\n"), printed("b\n", "stderr"), printed("c\n", "stderr")])
+    assert [output.get("text") for output in found] == ["6 experts\n", None, "a\n", "b\nc\n"]
