@@ -88,7 +88,7 @@ def main() -> None:
             continue
         config = configure(given.dataset, method=given.method, ipc=given.ipc, seed=seed, profile=given.profile)
         config = config.changed(match={"iterations": max(AT), "validate_every": max(AT)})
-        engine = "compiled" if kernels.available() else "autograd"
+        engine = kernels.engine_name()
         about = {"commit": commit(), "device": device_words(), "versions": versions(), "engine": engine, "seed": seed, "ipc": given.ipc}
         found = run(config, splits)
         write_text(path, json.dumps({**about, "dataset": splits.info.name, "method": given.method, **found}, indent=1, sort_keys=True) + "\n")

@@ -18,7 +18,7 @@ from make_records import claimed
 from hoptm import kernels
 from hoptm.arms import arm
 from hoptm.config import Config, configure, generator
-from hoptm.cost import estimate, evaluation_seconds, in_words
+from hoptm.cost import estimate, evaluation_seconds, in_words, is_known_here
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill
 from hoptm.errors import DivergedError
@@ -64,7 +64,7 @@ def run(dataset: str, factor: float, name: str, seed: int, whole: Splits) -> Non
     record = Record(
         dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=f"{name}-factor{factor:g}", ipc=config.ipc, seed=seed,
         config=config.as_dict(), scores={}, seconds=0.0, peak_bytes=peak_bytes(), commit=commit(), versions=versions(), device=device_words(),
-        extra={"arm": name, "factor": factor, "train_counts": counts, "engine": "compiled" if kernels.available() else "autograd"},
+        extra={"arm": name, "factor": factor, "train_counts": counts, "engine": kernels.engine_name()},
     )  # fmt: skip
     path = RECORDS / f"{record.name}.json"
     with claimed(path) as ours:
@@ -108,7 +108,8 @@ def main() -> None:
     torch.set_num_threads(1)
     RECORDS.mkdir(exist_ok=True)
     whole = single_label(load(chosen.dataset))
-    say_cost(chosen, whole)
+    if is_known_here():
+        say_cost(chosen, whole)
     for seed, factor, name in itertools.product(chosen.seeds, chosen.factors, chosen.arms):
         run(chosen.dataset, factor, name, seed, whole)
 

@@ -16,7 +16,7 @@ import torch
 
 from hoptm.arms import ARMS
 from hoptm.config import METHODS, Config, configure
-from hoptm.cost import arm_seconds, estimate, in_words
+from hoptm.cost import arm_seconds, estimate, in_words, is_known_here
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import stored_name
 from hoptm.errors import DivergedError
@@ -88,6 +88,15 @@ def run_whole(method: str, chosen: argparse.Namespace, seeds: list[int], splits:
         recipe = Recipe(**json.loads(path.read_text(encoding="utf-8"))["scores"]["recipe"])
 
 
+def say_cost(chosen: argparse.Namespace, splits: Splits) -> None:
+    """What each method and arm costs for one seed, by one step of each kind."""
+    for ipc, method in itertools.product(chosen.ipcs, chosen.methods):
+        print(f"IPC {ipc} {method}: {estimate(configure(chosen.dataset, method=method, ipc=ipc, seed=0, profile=chosen.profile), splits)}", flush=True)
+    for ipc, name in itertools.product(chosen.ipcs, chosen.arms):
+        config = configure(chosen.dataset, method="endpoint", ipc=ipc, seed=0, profile=chosen.profile)
+        print(f"IPC {ipc} {name}: estimate: about {in_words(arm_seconds(name, config, splits))} on one core, made and judged", flush=True)
+
+
 def main() -> None:
     """Parse the grid and run it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -106,11 +115,8 @@ def main() -> None:
     settings = configure(chosen.dataset, method="endpoint", ipc=1, seed=0, profile=chosen.profile)
     net = network(settings.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     SETS.mkdir(exist_ok=True)
-    for ipc, method in itertools.product(chosen.ipcs, chosen.methods):
-        print(f"IPC {ipc} {method}: {estimate(configure(chosen.dataset, method=method, ipc=ipc, seed=0, profile=chosen.profile), splits)}", flush=True)
-    for ipc, name in itertools.product(chosen.ipcs, chosen.arms):
-        config = configure(chosen.dataset, method="endpoint", ipc=ipc, seed=0, profile=chosen.profile)
-        print(f"IPC {ipc} {name}: estimate: about {in_words(arm_seconds(name, config, splits))} on one core, made and judged", flush=True)
+    if is_known_here():
+        say_cost(chosen, splits)
     for seed in chosen.seeds:
         run_seed(chosen, seed, splits, net)
     for method, seeds in zip(WHOLE, (chosen.full_seeds, chosen.ceiling_seeds), strict=True):

@@ -1,6 +1,6 @@
 """Search settings on validation: `python data/make_search.py --dataset pbc-28 --methods endpoint published extended`.
 
-Journals of all trials are kept in `data/search`; the best of each method goes into `hoptm/tuned.json`, which the profile `tuned` reads.
+Journals of all trials are kept in `data/search`; the best of each method goes into `hoptm/PROFILE.json`, which the profile `tuned` or `large` reads.
 A stopped search goes on where it was. Seeds of searches start at 100; the test split is not read.
 """
 
@@ -9,12 +9,14 @@ import json
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from hoptm.data import load, single_label
+from hoptm.files import write_text
+from hoptm.profiles import SEARCHED
 from hoptm.search import SPACES, search
 
 HERE = Path(__file__).resolve().parent
-TABLE = HERE.parent / "hoptm" / "tuned.json"
 
 
 def main() -> None:
@@ -24,17 +26,20 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=SPACES, default=list(SPACES))
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--profile", choices=SEARCHED, default="tuned")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     splits = single_label(load(chosen.dataset))
     (HERE / "search").mkdir(exist_ok=True)
+    best = HERE.parent / "hoptm" / f"{chosen.profile}.json"
     for method in chosen.methods:
         journal = HERE / "search" / f"{chosen.dataset}-{method}-ipc{chosen.ipc}.journal"
-        found = search(chosen.dataset, method, chosen.ipc, splits, journal, trials=chosen.trials)
+        found = search(chosen.dataset, method, chosen.ipc, splits, journal, trials=chosen.trials, profile=chosen.profile)
         print(json.dumps(found), flush=True)
-        table = json.loads(TABLE.read_text(encoding="utf-8"))
-        table.setdefault(chosen.dataset, {"common": {}})[method] = found["changes"]
-        TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        with FileLock(best.with_suffix(".lock")):
+            table = json.loads(best.read_text(encoding="utf-8"))
+            table.setdefault(chosen.dataset, {"common": {}})[method] = found["changes"]
+            write_text(best, json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from make_records import claimed
 from hoptm import kernels
 from hoptm.arms import arm
 from hoptm.config import Config, NetworkConfig, configure
-from hoptm.cost import estimate, evaluation_seconds, in_words
+from hoptm.cost import estimate, evaluation_seconds, in_words, is_known_here
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill
 from hoptm.errors import DivergedError
@@ -68,7 +68,7 @@ def record_of(config: Config, splits: Splits, source: str, name: str) -> Record:
     return Record(
         dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=f"{source}-on-{name}", ipc=config.ipc, seed=config.seed,
         config=config.as_dict(), scores={}, seconds=0.0, peak_bytes=peak_bytes(), commit=commit(), versions=versions(), device=device_words(),
-        extra={"source": source, "network": name, "judged_on": dataclasses.asdict(NETWORKS[name]), "engine": "compiled" if kernels.available() else "autograd"},
+        extra={"source": source, "network": name, "judged_on": dataclasses.asdict(NETWORKS[name]), "engine": kernels.engine_name()},
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     torch.set_num_threads(1)
     RECORDS.mkdir(exist_ok=True)
     loaded = {name: single_label(load(name)) for name in chosen.datasets}
-    for name, splits in loaded.items():
+    for name, splits in loaded.items() if is_known_here() else ():
         say_cost(name, len(chosen.seeds), splits)
     for (name, splits), seed, source in itertools.product(loaded.items(), chosen.seeds, chosen.sources):
         run_row(name, source, seed, splits)

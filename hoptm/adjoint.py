@@ -91,10 +91,11 @@ def backward(
     rates = _rates(lr, plan, momentum)
     for_images, for_rates = torch.zeros_like(images), torch.zeros_like(lr.detach()).expand(plan.steps).clone()
     for_targets = torch.zeros_like(targets) if targets.is_floating_point() else None
+    numbers = rates.tolist()  # at once: on a GPU each look at a number waits for it
     adjoint = at_waypoints[max(at_waypoints)].detach().clone()
     behind: Tensor | None = None  # nu, the adjoint of the velocity
     for number in reversed(range(max(at_waypoints))):
-        batch, rate = plan.batches[number], float(rates[number])
+        batch, rate = plan.batches[number], numbers[number]
         along = adjoint if behind is None else torch.add(adjoint, behind, alpha=-1 / rate)  # w = -a along
         behind = -momentum * rate * along if momentum else None
         memory = None if kept is None else kept.steps.pop(number, None)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from hoptm.errors import ConfigError
-from hoptm.profiles import FILL, of_method, searched, tuples, unsearched
+from hoptm.profiles import FILL, SEARCHED, of_method, searched, tuples, unsearched
 from hoptm.profiles import METHODS as METHODS
 from hoptm.profiles import PROFILES as PROFILES
 from hoptm.settings import FIRST_IMAGES, INITIAL, MASKS, OPTIMISERS, RENDERINGS
@@ -113,16 +113,16 @@ def configure(dataset: str, *, method: str, ipc: int, seed: int, profile: str = 
     config = Config(dataset=dataset, method=method, ipc=ipc, seed=seed, profile=profile)
     config = config.changed(**parts)
     config = config.changed(**of_method(method, config))
-    if profile == "tuned":
-        _say_unsearched(dataset, method)
-        config = config.changed(**searched(dataset, method))
+    if profile in SEARCHED:
+        _say_unsearched(dataset, method, profile)
+        config = config.changed(**searched(dataset, method, profile))
     return config.changed(**changes)
 
 
 @functools.cache
-def _say_unsearched(dataset: str, method: str) -> None:
-    """One line on standard error where the profile `tuned` has no settings of its own, once a process."""
-    words = unsearched(dataset, method)
+def _say_unsearched(dataset: str, method: str, profile: str) -> None:
+    """One line on standard error where a searched profile has no settings of its own, once a process."""
+    words = unsearched(dataset, method, profile)
     if words:
         print(f"hoptm: {words}", file=sys.stderr)
 
@@ -220,10 +220,10 @@ def resolved(config: Config, steps_per_epoch: int) -> Config:
     """The same settings with the student's step size as numbers, from how far the expert goes in a segment.
 
     An expert of step size b walks M epochs of S steps, about b M S; the student has N steps. Starting at or below
-    b M S / N keeps the first student from overshooting; `None` starts at half of it.
+    b M S / N keeps the first student from overshooting; `None` starts at half of it. Momentum m of the expert makes b as large as b / (1 - m).
     """
     match, experts = config.match, config.experts
-    lr = match.lr or 0.5 * experts.lr * match.expert_epochs * steps_per_epoch / match.steps
+    lr = match.lr or 0.5 * experts.lr / (1 - experts.momentum) * match.expert_epochs * steps_per_epoch / match.steps
     of_lr = match.lr_lr if match.lr_lr is not None else LOG_STEP if match.optimiser == "adam" else 0.1 * lr**2
     return config.changed(match={"lr": lr, "lr_lr": of_lr})
 

@@ -25,6 +25,7 @@ from hoptm.inner import Plan
 from hoptm.kernels import fastest
 from hoptm.matching_baselines import DC_FAST, DM_FAST, DSA_FAST, distribution_matching, gradient_matching
 from hoptm.networks import Network, network
+from hoptm.records import best_device
 from hoptm.synthetic import budgets_of
 
 _PROCESS_BYTES = 350_000_000
@@ -79,6 +80,14 @@ def in_words(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def is_known_here() -> bool:
+    """Whether costs measured here hold here; says so in one line where they do not, which is on a GPU."""
+    if best_device() == "cpu":
+        return True
+    print("no estimate: costs are measured on a processor, and this runs on a GPU", flush=True)
+    return False
 
 
 def estimate(config: Config, data: Splits | Shape) -> Cost:

@@ -89,8 +89,8 @@ def train_on(network: Network, train: Train, recipe: Recipe, settings: Evaluatio
 
 
 def _rendering(train: Train, measured: Standardisation) -> Render:
-    where = best_device()
-    return lambda chosen: (measured.apply(train.images[chosen]).to(where), train.labels[chosen].to(where))
+    images, labels = train.images.to(best_device()), train.labels.to(best_device())
+    return lambda chosen: (measured.apply(images[chosen]), labels[chosen])
 
 
 def _train(network: Network, render: Render, count: int, recipe: Recipe, settings: EvaluationConfig, chance: torch.Generator) -> Tensor:

@@ -34,8 +34,9 @@ class Plan:
         return len(self.batches)
 
     def to(self, device: torch.device) -> "Plan":
-        """The same plan for images on `device`; draws follow the images by themselves."""
-        return Plan(tuple(batch.to(device) for batch in self.batches), self.draws)
+        """The same plan for images on `device`."""
+        draws = tuple(augment.Draw(draw.name, {name: value.to(device) for name, value in draw.values.items()}) for draw in self.draws)
+        return Plan(tuple(batch.to(device) for batch in self.batches), draws)
 
 
 @dataclass(frozen=True)

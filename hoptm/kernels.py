@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from hoptm import augment, native
+from hoptm.captured import captured
 from hoptm.errors import ConfigError, FileError
 from hoptm.inner import Eager, InnerLoss, Second, Step
 from hoptm.networks import Network
 from hoptm.passes import Passes
+from hoptm.records import best_device
 
 
 def available() -> bool:
@@ -36,13 +38,20 @@ def _ready(folder: Path) -> bool:
     return True
 
 
+def engine_name() -> str:
+    """What does the inner steps of a ConvNet on `records.best_device`, as records say it: `graphs` (a GPU), `compiled` or `autograd`."""
+    return "graphs" if best_device() == "cuda" else "compiled" if available() else "autograd"
+
+
 def supports(network: object, device: torch.device, dtype: torch.dtype) -> bool:
     """Whether there are kernels for this: a `convnet` on a CPU, float32 or float64."""
     return isinstance(network, Network) and network.config.family == "convnet" and device.type == "cpu" and dtype in (torch.float32, torch.float64)
 
 
 def fastest(network: Any, inner_loss: InnerLoss, device: torch.device, dtype: torch.dtype) -> Step:
-    """The compiled step where there is one, else the eager one; a missing compiler is said once on standard error."""
+    """Compiled kernels on a CPU where there are some, graphs on a GPU, else the eager step; a missing compiler is said once on standard error."""
+    if device.type == "cuda" and isinstance(network, Network):
+        return captured(network, inner_loss)
     if supports(network, device, dtype) and available():
         return Compiled(network, inner_loss)
     return Eager(network, inner_loss)

@@ -23,6 +23,7 @@ from hoptm.config import generator, hash_of
 from hoptm.data import Train, standardisation
 from hoptm.errors import ConfigError, DataError, DivergedError, FileError
 from hoptm.files import digest_of, read_tensors, write_tensors
+from hoptm.records import best_device
 from hoptm.trajectories import alone
 from hoptm.vae import Decoder, Vae, VaeConfig, untrained
 
@@ -42,8 +43,8 @@ def train_vae(train: Train, config: VaeConfig, generator: torch.Generator, *, pr
     """
     if not isinstance(train, Train):
         raise TypeError(f"a VAE is trained on the train split only, not on {type(train).__name__}.")
-    images = standardisation(train).apply(train.images)
-    made = untrained(config, images.shape[1], images.shape[2], generator)
+    images = standardisation(train).apply(train.images).to(best_device())
+    made = _on(untrained(config, images.shape[1], images.shape[2], generator), images.device)
     weights = [weight.requires_grad_() for half in (made.encoder, made.decoder.weights) for weight in half.values()]
     optimiser = torch.optim.Adam(weights, config.lr)
     waiting = torch.empty(0, dtype=torch.int64)
@@ -60,12 +61,18 @@ def train_vae(train: Train, config: VaeConfig, generator: torch.Generator, *, pr
         weight.requires_grad_(False)
     if not all(torch.isfinite(weight).all() for weight in weights):
         raise DivergedError(f"a VAE left the finite numbers. Lower its lr (now {config.lr:g}).")
-    return made
+    return _on(made, torch.device("cpu"))
+
+
+def _on(made: Vae, where: torch.device) -> Vae:
+    """The same VAE with its weights on a device."""
+    decoder, encoder = ({name: value.to(where) for name, value in weights.items()} for weights in (made.decoder.weights, made.encoder))
+    return Vae(made.config, Decoder(*made.decoder.shape, decoder), encoder)
 
 
 def _loss(made: Vae, images: Tensor, chance: torch.Generator) -> Tensor:
     mean, log_variance = made.posterior(images)
-    codes = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=chance)
+    codes = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=chance).to(mean)
     error = 0.5 * (made.decode(codes) - images).square().flatten(1).sum(1)
     divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
     return (error + made.config.beta * divergence).mean() / images[0].numel()

@@ -105,7 +105,7 @@ def _penalty(config: Config, splits: Splits, measured: Standardisation, vae: Vae
 
         def loss(codes: Tensor) -> Tensor:
             total = settings.prior_weight * latent.prior(codes)
-            return total if triplets is None else total + settings.shape_weight * shape.code_shape(codes, known, triplets)
+            return total if triplets is None else total + settings.shape_weight * shape.code_shape(codes, known.to(codes), triplets)
 
         return loss
 

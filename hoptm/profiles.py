@@ -90,41 +90,56 @@ def _tuned(dataset: str, ipc: int) -> dict[str, Any]:
     return parts
 
 
+def _large(dataset: str, ipc: int) -> dict[str, Any]:
+    """For about a tenth of train: experts with momentum whose step size falls to 0, a student that sees more images a step, smaller steps of the images.
+
+    The rest was searched on validation at that budget, `large.json`.
+    """
+    parts = _tuned(dataset, ipc)
+    parts["experts"] |= {"epochs": 20, "momentum": 0.9, "decay": "cosine"}
+    parts["match"] |= {"batch": 64, "steps": 40, "lr_images": 0.005, "iterations": 160, "threshold_every": 8, "validate_every": 40}
+    return parts
+
+
 _KIN = {"latent-prior": "latent", "latent-shape": "latent"}
 """Methods that take the searched settings of another: the same, and one part more."""
 
 
+SEARCHED = ("tuned", "large")
+"""Profiles with settings of a search, each in a file of its name."""
+
+
 @functools.cache
-def _table() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(__file__).resolve().parent / "tuned.json").read_text(encoding="utf-8"))
+def _table(profile: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(__file__).resolve().parent / f"{profile}.json").read_text(encoding="utf-8"))
     return found
 
 
-def searched(dataset: str, method: str) -> dict[str, Any]:
-    """What the search chose: for a data set that was not searched, what it chose for the first one.
+def searched(dataset: str, method: str, profile: str = "tuned") -> dict[str, Any]:
+    """What the search of a profile chose: for a data set that was not searched, what it chose for the first one.
 
     `common` holds for every method, the experts first of all. Methods that were not searched take the settings of the end point, and add their part.
     """
-    table = _table()
+    table = _table(profile)
     chosen = table.get(dataset) or table[next(iter(table))]
     own = chosen.get(_KIN.get(method, method), chosen.get("endpoint", {}))
     parts = {*chosen["common"], *own}
     return tupled({name: {**chosen["common"].get(name, {}), **own.get(name, {})} for name in parts})
 
 
-def unsearched(dataset: str, method: str) -> str:
+def unsearched(dataset: str, method: str, profile: str = "tuned") -> str:
     """What `searched` takes instead where nothing was searched for this data set or method, in words; empty where something was.
 
     The single-part methods are meant to take the end point's settings, so only the end point's absence is said of them.
     """
-    table = _table()
+    table = _table(profile)
     if dataset not in table:
-        return f"no settings were searched for {dataset}; the profile tuned takes those of {next(iter(table))}. Search with data/make_search.py."
+        return f"no settings were searched for {dataset}; the profile {profile} takes those of {next(iter(table))}. Search with data/make_search.py."
     wanted = method if method in ("published", "extended") else "endpoint"
     if wanted in table[dataset]:
         return ""
     instead = "those of endpoint" if "endpoint" in table[dataset] else "the ones before a search"
-    return f"no settings of {wanted} were searched for {dataset}; the profile tuned takes {instead}. Search with data/make_search.py."
+    return f"no settings of {wanted} were searched for {dataset}; the profile {profile} takes {instead}. Search with data/make_search.py."
 
 
 def tupled(parts: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +176,7 @@ _PUBLISHED_112: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {
     10: (_D5, {**_CXR, "batch": 10, "lr_lr": 1e-7, "start_epochs": (0, 20)}),
     50: (_D5, {**_CXR, "batch": 20, "lr_lr": 1e-5, "start_epochs": (0, 20), "expert_epochs": 3, "threshold_growth": 1.6}),
 }
-FILL = {"smoke": _smoke, "fast": _fast, "tuned": _tuned, "colab": _colab, "paper": _paper}
+FILL = {"smoke": _smoke, "fast": _fast, "tuned": _tuned, "large": _large, "colab": _colab, "paper": _paper}
 """Every profile, as a function of data set and images a class."""
 PROFILES = tuple(FILL)
 

@@ -6,6 +6,7 @@ checksum, the commit, the versions and the machine's kind, so that a reader can 
 
 import dataclasses
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -70,8 +71,13 @@ def read_records(folder: Path, pattern: str = "*.json") -> list[Record]:
 
 
 def commit() -> str:
-    """The commit of the source this runs from, with `+` when the source has changes; `installed` for a wheel."""
+    """The commit of the source this runs from, with `+` when the source has changes; `installed` for a wheel.
+
+    A copy of the source without its history says what the environment variable HOPTM_COMMIT names.
+    """
     root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists() and "HOPTM_COMMIT" in os.environ:
+        return os.environ["HOPTM_COMMIT"]
     if not (root / ".git").exists():
         return f"installed {versions()['hoptm']}"
     try:

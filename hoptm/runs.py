@@ -57,7 +57,7 @@ def record_of(config: Config, splits: Splits, method: str, found: Evaluation, se
     return Record(
         dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=method, ipc=0 if method in WHOLE else config.ipc, seed=config.seed,
         config=config.as_dict(), scores=found.as_dict(), seconds=seconds, peak_bytes=peak_bytes(),
-        commit=commit(), versions=versions(), device=device_words(), extra={**extra, "engine": "compiled" if kernels.available() else "autograd"},
+        commit=commit(), versions=versions(), device=device_words(), extra={**extra, "engine": kernels.engine_name()},
     )  # fmt: skip
 
 

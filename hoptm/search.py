@@ -26,14 +26,19 @@ Suggest: TypeAlias = Any
 
 
 def shared(trial: Suggest, config: Config, modality: str, optimisers: Sequence[str] = ("sgd", "adam")) -> dict[str, Any]:
-    """What every method may choose: the outer optimiser and its steps, inner steps, the window of starts, augmentation."""
-    optimiser = trial.suggest_categorical("optimiser", list(optimisers))
-    low, high = (0.01, 0.2) if optimiser == "adam" else (3.0, 100.0)
+    """What every method may choose: the outer optimiser and its steps, inner steps, the window of starts, augmentation.
+
+    In the profile `large` the optimiser is Adam.
+    """
+    optimiser = trial.suggest_categorical("optimiser", ["adam"] if config.profile == "large" else list(optimisers))
+    large = config.profile == "large"  # many images: smaller steps of each, longer paths, late windows
+    low, high = (0.001, 0.05) if large else (0.01, 0.2) if optimiser == "adam" else (3.0, 100.0)
+    starts = {"early": (0, 4), "whole": (0, 18), "late": (9, 18)}
     match = {
         "optimiser": optimiser,
         "lr_images": trial.suggest_float(f"lr_images_{optimiser}", low, high, log=True),
-        "steps": trial.suggest_categorical("steps", [10, 20, 40]),
-        "start_epochs": (0, trial.suggest_categorical("last_start", [1, 4, 8])),
+        "steps": trial.suggest_categorical("steps", [20, 40] if large else [10, 20, 40]),
+        "start_epochs": starts[trial.suggest_categorical("starts", list(starts))] if large else (0, trial.suggest_categorical("last_start", [1, 4, 8])),
         "augmentation": trial.suggest_categorical("augmentation", sorted({"dsa", modality})),
     }
     return {"match": match}

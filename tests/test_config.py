@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hoptm import profiles
-from hoptm.config import METHODS, PROFILES, configure, from_dict, generator, hash_of
+from hoptm.config import METHODS, PROFILES, configure, from_dict, generator, hash_of, resolved
 from hoptm.errors import ConfigError
 
 
@@ -77,7 +77,7 @@ def test_a_setting_out_of_range_is_named(changes, words):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ConfigError, match="smoke, fast, tuned, colab, paper"):
+    with pytest.raises(ConfigError, match="smoke, fast, tuned, large, colab, paper"):
         configure("phantom", method="endpoint", ipc=1, seed=0, profile="slow")
     with pytest.raises(ConfigError, match="endpoint, published"):
         configure("phantom", method="magic", ipc=1, seed=0)
@@ -94,6 +94,13 @@ def test_seeds_by_name_are_streams_of_their_own():
 
 def test_variants_of_codes_take_the_searched_settings_of_codes(monkeypatch):
     table = {"known": {"common": {}, "endpoint": {"match": {"steps": 11}}, "latent": {"match": {"steps": 12}}}}
-    monkeypatch.setattr(profiles, "_table", lambda: table)
+    monkeypatch.setattr(profiles, "_table", lambda profile: table)
     steps = {method: profiles.searched("known", method)["match"]["steps"] for method in ("latent", "latent-prior", "latent-shape", "half", "shape")}
     assert steps == {"latent": 12, "latent-prior": 12, "latent-shape": 12, "half": 11, "shape": 11}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_profile_for_large_sets_serves_every_method(method):
+    config = configure("pbc-28", method=method, ipc=149, seed=0, profile="large")
+    assert (config.experts.momentum, config.experts.decay, config.match.batch) == (0.9, "cosine", 64)
+    assert resolved(config, 10).match.lr == pytest.approx(10 * resolved(config.changed(experts={"momentum": 0.0}), 10).match.lr)

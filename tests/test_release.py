@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV", "HOPTM_CACHE")}
 CARRIED = (
-    "hoptm/golden/published_a.npz", "hoptm/golden/published_b.npz", "hoptm/tuned.json", "hoptm/transcribed.json", "hoptm/kernels.cpp",
+    "hoptm/golden/published_a.npz", "hoptm/golden/published_b.npz", "hoptm/tuned.json", "hoptm/large.json", "hoptm/transcribed.json", "hoptm/kernels.cpp",
     "hoptm/stored/records/phantom-fast-published-ipc10-seed0.json", "hoptm/stored/distilled/phantom-fast-published-ipc10-seed0.safetensors",
     "hoptm/stored/bench/growth.json", "hoptm/stored/reproduce/table.ipynb", "hoptm/stored/reproduce/table1.toml",
 )  # fmt: skip

@@ -47,10 +47,11 @@ def test_every_corner_of_a_space_is_a_valid_setting(method):
         def suggest_float(self, name, low, high, log=False):
             return high if self.last else low
 
-    config = configure("pbc-28", method=method, ipc=10, seed=SEED, profile="tuned")
-    for last in (False, True):
-        found = config.changed(**SPACES[method](Corner(last), config, "dihedral"))
-        assert found.match.augmentation in ("dihedral", "dsa")
+    for profile in profiles.SEARCHED:
+        config = configure("pbc-28", method=method, ipc=10, seed=SEED, profile=profile)
+        for last in (False, True):
+            found = config.changed(**SPACES[method](Corner(last), config, "dihedral"))
+            assert found.match.augmentation in ("dihedral", "dsa")
 
 
 def test_methods_share_the_space_that_they_share():
@@ -84,16 +85,17 @@ def test_what_is_not_a_search(splits, tmp_path):
         search("phantom:450", "endpoint", 1, splits, tmp_path / "journal", trials=MOST + 1)
 
 
-def test_the_table_of_found_settings_is_read_by_the_profile():
-    table = json.loads((profiles.Path(profiles.__file__).resolve().parent / "tuned.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("profile", profiles.SEARCHED)
+def test_the_table_of_found_settings_is_read_by_the_profile(profile):
+    table = json.loads((profiles.Path(profiles.__file__).resolve().parent / f"{profile}.json").read_text(encoding="utf-8"))
     for dataset, methods in table.items():
         for method, parts in methods.items():
             if method == "common":
                 continue
-            config = configure(dataset, method=method, ipc=10, seed=0, profile="tuned")
+            config = configure(dataset, method=method, ipc=10, seed=0, profile=profile)
             for part, changes in parts.items():
                 assert changes.items() <= config.as_dict()[part].items()
-    assert configure("never-searched", method="curvature", ipc=1, seed=0, profile="tuned").match.orders == (0.0, 0.5)
+    assert configure("never-searched", method="curvature", ipc=1, seed=0, profile=profile).match.orders == (0.0, 0.5)
 
 
 def test_settings_that_were_not_searched_are_said(capsys):
