@@ -29,8 +29,10 @@ from hoptm.path_losses import end_point
 from hoptm.records import commit, device_words, versions
 
 STORED = Path(__file__).resolve().parent.parent / "data" / "bench" / "gpu.json"
-ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-3}
-"""Largest relative error of a gradient after twenty steps; float32 rounds on both sides of each of them."""
+ALLOWED = 1e-9
+"""Largest relative error in double precision. In float32 ours may be thrice that of plain autograd on the CPU, which can be large where
+rounding takes a unit over its kink, and `FLOOR` more."""
+FLOOR = 1e-5
 
 
 def check() -> list[dict[str, Any]]:
@@ -47,12 +49,21 @@ def check() -> list[dict[str, Any]]:
             targets = torch.randn(30, 5, generator=chance, dtype=torch.float64).softmax(1) if soft else torch.arange(30) % 5
             lr = torch.tensor(0.01, dtype=torch.float64)
             wanted = unroll.path_gradient(net, end_point, expert, images, targets, lr, plan, (0, 20))
-            for dtype, allowed in ALLOWED.items():
+            single = unroll.path_gradient(net, end_point, expert.float(), images.float(), _narrow(targets), lr.float(), plan, (0, 20))
+            for dtype, allowed in ((torch.float64, ALLOWED), (torch.float32, 3 * _error(single.images, wanted.images) + FLOOR)):
                 there = [tensor.to("cuda", dtype if tensor.is_floating_point() else None) for tensor in (expert, images, targets, lr)]
                 got = adjoint.path_gradient(net, end_point, *there, plan.to(torch.device("cuda")), (0, 20), step=Captured(net, F.cross_entropy))
-                error = float((got.images.cpu().double() - wanted.images).norm() / wanted.images.norm())
+                error = _error(got.images, wanted.images)
                 found.append({"augmentation": augmentation, "soft": soft, "type": str(dtype), "error": error, "allowed": allowed, "holds": error <= allowed})
     return found
+
+
+def _error(got: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((got.cpu().double() - wanted).norm() / wanted.norm())
+
+
+def _narrow(targets: torch.Tensor) -> torch.Tensor:
+    return targets.float() if targets.is_floating_point() else targets
 
 
 def arms(setting: dict[str, int]) -> dict[str, Callable[[], float]]:

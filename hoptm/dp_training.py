@@ -93,7 +93,7 @@ def _empty_step(optimiser: Any, module: nn.Module) -> None:
 
 
 def module_of(network: Network, theta: Float[Tensor, "p"]) -> nn.Module:
-    """The network as an ordinary module with these parameters; its group norms are torch's own."""
+    """The network as an ordinary module with these parameters; its layers are torch's own, which Opacus knows."""
     module = copy.deepcopy(network.skeleton).to_empty(device="cpu")
     values = unflatten(theta, network.layout)
     with torch.no_grad():
@@ -105,6 +105,10 @@ def module_of(network: Network, theta: Float[Tensor, "p"]) -> nn.Module:
                 plain = nn.GroupNorm(child.num_groups, child.num_channels, eps=child.eps)
                 plain.load_state_dict(child.state_dict())
                 setattr(parent, name, plain)
+            elif isinstance(child, nn.Conv2d) and type(child) is not nn.Conv2d:
+                same = nn.Conv2d(child.in_channels, child.out_channels, 3, padding=1, bias=child.bias is not None)
+                same.load_state_dict(child.state_dict())
+                setattr(parent, name, same)
     return module
 
 

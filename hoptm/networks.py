@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hoptm.config import NetworkConfig
 from hoptm.errors import ConfigError
-from hoptm.layers import EPS, group_norm, halve
+from hoptm.layers import EPS, convolve, group_norm, halve
 from hoptm.parameters import Layout, layout_of, unflatten
 
 NORMS = ("instance", "group", "layer", "none")
@@ -98,6 +98,13 @@ class _Halve(nn.Module):
         return halve(images)
 
 
+class _Convolution(nn.Conv2d):
+    """3 x 3 with a border of zeros. On a CPU the library's own, whose bits the stored results have."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) if images.device.type == "cpu" else convolve(images, self.weight, self.bias)
+
+
 class _GroupNorm(nn.GroupNorm):
     def forward(self, images: Tensor) -> Tensor:
         return group_norm(images, self.weight, self.bias, self.num_groups)
@@ -124,7 +131,7 @@ def _deepest(config: NetworkConfig, most: int) -> None:
 
 
 def _convolved(inputs: int, outputs: int, norm: str, *end: tuple[str, nn.Module], bias: bool = True) -> nn.Module:
-    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
+    conv = _Convolution(inputs, outputs, 3, padding=1, bias=bias)
     return nn.Sequential(OrderedDict([("conv", conv), ("norm", _norm(norm, outputs)), ("relu", nn.ReLU()), *end]))
 
 

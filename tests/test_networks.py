@@ -10,7 +10,7 @@ from torch import nn
 
 from hoptm.config import NetworkConfig
 from hoptm.errors import ConfigError
-from hoptm.layers import group_norm, halve
+from hoptm.layers import convolve, group_norm, halve
 from hoptm.networks import FAMILIES, NORMS, network
 
 torch.set_num_threads(1)
@@ -133,6 +133,27 @@ def test_group_norm_passes_gradient_checks(groups):
     torch.testing.assert_close(function(images, weight, bias), F.group_norm(images, groups, weight, bias, 1e-5), rtol=1e-13, atol=1e-13)
     assert torch.autograd.gradcheck(function, (images, weight, bias))
     assert torch.autograd.gradgradcheck(function, (images, weight, bias))
+
+
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
+def test_convolve_passes_gradient_checks_to_the_third_order(wanted):
+    source = stream()
+    images, weight = torch.randn(2, 3, 4, 3, generator=source, dtype=torch.float64), torch.randn(2, 3, 3, 3, generator=source, dtype=torch.float64)
+    bias = torch.randn(2, generator=source, dtype=torch.float64)
+    torch.testing.assert_close(convolve(images, weight, bias), F.conv2d(images, weight, bias, padding=1), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(convolve(images, weight, None), F.conv2d(images, weight, None, padding=1), rtol=1e-13, atol=1e-13)
+    given = tuple(tensor.requires_grad_(asked) for tensor, asked in zip((images, weight), wanted, strict=True))
+
+    def cubed(x, w):
+        return convolve(x, w, bias) ** 3
+
+    def gradients(x, w):
+        leaves = [tensor for tensor in (x, w) if tensor.requires_grad]
+        return torch.autograd.grad(cubed(x, w).sum(), leaves, create_graph=True)
+
+    assert torch.autograd.gradcheck(cubed, given)
+    assert torch.autograd.gradgradcheck(cubed, given)
+    assert torch.autograd.gradgradcheck(gradients, given, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(6, 6), (7, 5), (2, 3)])
