@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=SPACES, default=list(SPACES))
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--seconds", type=float, help="for each method: no new trial after so long")
     parser.add_argument("--profile", choices=SEARCHED, default="tuned")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
@@ -34,7 +35,7 @@ def main() -> None:
     best = HERE.parent / "hoptm" / f"{chosen.profile}.json"
     for method in chosen.methods:
         journal = HERE / "search" / f"{chosen.dataset}-{method}-ipc{chosen.ipc}.journal"
-        found = search(chosen.dataset, method, chosen.ipc, splits, journal, trials=chosen.trials, profile=chosen.profile)
+        found = search(chosen.dataset, method, chosen.ipc, splits, journal, trials=chosen.trials, profile=chosen.profile, seconds=chosen.seconds)
         print(json.dumps(found), flush=True)
         with FileLock(best.with_suffix(".lock")):
             table = json.loads(best.read_text(encoding="utf-8"))

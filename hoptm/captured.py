@@ -91,7 +91,7 @@ def cuda_graph() -> Record:
     def record(work: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             with torch.cuda.stream(aside):
                 for _ in range(_WARM_UP):
                     work()

@@ -103,8 +103,9 @@ def search(
     profile: str = "tuned",
     seeds: int = 1,
     base: Mapping[str, Any] | None = None,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Up to `trials` trials in all, those in `journal` counted; returns the best settings with its score and the number of trials.
+    """Up to `trials` trials in all, those in `journal` counted, and no new one after `seconds`; returns the best settings, its score and the number of trials.
 
     The score is the best look at validation of a run (`distill`), by `evaluation.select_by`, the mean over `seeds` seeds from SEED on.
     A trial whose run diverges counts and scores 0. `base` are changes of the settings that all trials share.
@@ -136,7 +137,7 @@ def search(
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     study.sampler = optuna.samplers.TPESampler(seed=SEED + len(done))  # the same seed again would propose the same trials again
-    study.optimize(objective, n_trials=max(0, trials - len(done)))
+    study.optimize(objective, n_trials=max(0, trials - len(done)), timeout=seconds)
     best = study.best_trial
     finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
     return {"changes": best.user_attrs["changes"], "score": best.value, "trials": finished, "method": method, "ipc": ipc, "dataset": dataset}
