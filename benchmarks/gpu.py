@@ -41,18 +41,18 @@ def check() -> list[dict[str, Any]]:
     for augmentation in ("none", "dsa", "dihedral"):
         for soft in (False, True):
             chance = generator(0, "gpu", augmentation)
-            net = network(NetworkConfig("convnet", 3, 16), channels=3, classes=5, size=28)
-            plan = draw_plan(30, 28, MatchConfig(steps=20, batch=12, augmentation=augmentation), chance)
+            net = network(NetworkConfig("convnet", 3, 8), channels=3, classes=5, size=28)
+            plan = draw_plan(30, 28, MatchConfig(steps=12, batch=12, augmentation=augmentation), chance)
             start = net.initial(chance).double()
             expert = torch.stack([start, start + 0.01 * torch.randn(start.shape, generator=chance, dtype=torch.float64)])
             images = torch.randn(30, 3, 28, 28, generator=chance, dtype=torch.float64)
             targets = torch.randn(30, 5, generator=chance, dtype=torch.float64).softmax(1) if soft else torch.arange(30) % 5
             lr = torch.tensor(0.01, dtype=torch.float64)
-            wanted = unroll.path_gradient(net, end_point, expert, images, targets, lr, plan, (0, 20))
-            single = unroll.path_gradient(net, end_point, expert.float(), images.float(), _narrow(targets), lr.float(), plan, (0, 20))
+            wanted = unroll.path_gradient(net, end_point, expert, images, targets, lr, plan, (0, 12))
+            single = unroll.path_gradient(net, end_point, expert.float(), images.float(), _narrow(targets), lr.float(), plan, (0, 12))
             for dtype, allowed in ((torch.float64, ALLOWED), (torch.float32, 3 * _error(single.images, wanted.images) + FLOOR)):
                 there = [tensor.to("cuda", dtype if tensor.is_floating_point() else None) for tensor in (expert, images, targets, lr)]
-                got = adjoint.path_gradient(net, end_point, *there, plan.to(torch.device("cuda")), (0, 20), step=Captured(net, F.cross_entropy))
+                got = adjoint.path_gradient(net, end_point, *there, plan.to(torch.device("cuda")), (0, 12), step=Captured(net, F.cross_entropy))
                 error = _error(got.images, wanted.images)
                 found.append({"augmentation": augmentation, "soft": soft, "type": str(dtype), "error": error, "allowed": allowed, "holds": error <= allowed})
     return found
