@@ -24,7 +24,7 @@ from hoptm.evaluate import Recipe, evaluate, full_data
 from hoptm.latent_controls import reconstructed
 from hoptm.leaf import vae_of
 from hoptm.networks import Network, network
-from hoptm.records import Record, write_record
+from hoptm.records import Record, write_diverged, write_record
 from hoptm.results import SCORES, WHOLE
 from hoptm.runs import claimed, configured, make, record_of, record_path
 
@@ -43,19 +43,22 @@ def keep(record: Record) -> None:
 
 
 def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
-    """One arm of one seed and budget, unless it has a record or another process is at it."""
+    """One arm of one seed and budget, unless it has a record, is known to diverge, or another process is at it."""
     path = record_path(RECORDS, config, splits, method)
     with claimed(path) as ours:
-        if not ours:
+        if not ours or path.with_suffix(".diverged").exists():
             return
         began, state = time.perf_counter(), RECORDS / stored_name(config).replace(".safetensors", ".state")
         try:
             made, extra = make(config, splits, method, state)
         except DivergedError as error:
-            print(f"{path.stem}: DIVERGED, no record: {error}", flush=True)
+            write_diverged(RECORDS, path.stem, config.as_dict(), str(error))
+            print(f"{path.stem}: DIVERGED, written down without scores: {error}", flush=True)
             return
         if method not in ARMS and config.seed < KEPT_SEEDS and made.images.nbytes < KEPT_BYTES:
             made.save(SETS / stored_name(config))
+            if (SETS / stored_name(config)).stat().st_size >= KEPT_BYTES:  # a decoder comes on top of the images
+                (SETS / stored_name(config)).unlink()
         found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
         keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
         state.unlink(missing_ok=True)

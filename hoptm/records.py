@@ -70,13 +70,32 @@ def read_records(folder: Path, pattern: str = "*.json") -> list[Record]:
     return records
 
 
+def write_diverged(folder: Path, name: str, config: dict[str, Any], why: str) -> Path:
+    """Write down that the run which would have become the record `name` diverged, so that no table loses it in silence; returns the path."""
+    path = folder / f"{name}.diverged"
+    said = {"config": config, "why": why, "commit": commit(), "versions": versions(), "device": device_words()}
+    write_text(path, json.dumps(said, indent=1, sort_keys=True) + "\n")
+    return path
+
+
+def read_diverged(folder: Path) -> dict[str, str]:
+    """Why runs of a folder ended without a set, by the name their record would have. Raises FileError for a file that cannot be read."""
+    found = {}
+    for path in sorted(folder.glob("*.diverged")):
+        try:
+            found[path.stem] = str(json.loads(path.read_text(encoding="utf-8"))["why"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise FileError(f"{path}: does not say why a run diverged ({error}). Remove it or run again.") from error
+    return found
+
+
 def commit() -> str:
     """The commit of the source this runs from, with `+` when the source has changes; `installed` for a wheel.
 
-    A copy of the source without its history says what the environment variable HOPTM_COMMIT names.
+    A copy of the source whose history is another's, or none, says what the environment variable HOPTM_COMMIT names.
     """
     root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists() and "HOPTM_COMMIT" in os.environ:
+    if "HOPTM_COMMIT" in os.environ:
         return os.environ["HOPTM_COMMIT"]
     if not (root / ".git").exists():
         return f"installed {versions()['hoptm']}"

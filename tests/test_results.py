@@ -10,7 +10,7 @@ from scipy import stats
 from hoptm import records as module
 from hoptm.config import configure, from_dict
 from hoptm.errors import DataError, FileError
-from hoptm.records import Record, commit, peak_bytes, read_records, versions, write_record
+from hoptm.records import Record, commit, peak_bytes, read_diverged, read_records, versions, write_diverged, write_record
 from hoptm.results import (
     arm,
     arms_table,
@@ -32,7 +32,7 @@ from hoptm.results import (
 def _record(method, seed, values, ipc=1, dataset="pneumoniamnist"):
     scores = [{"accuracy": value, "balanced_accuracy": value - 0.01, "auc": value + 0.02, "recall": [value, value]} for value in values]
     config = configure(dataset, method="endpoint", ipc=1, seed=seed, profile="fast").as_dict()
-    return Record({"name": dataset, "checksum": "md5:0"}, method, ipc, seed, config, {"scores": scores}, 1.0, 1, "abc", {}, "cpu")
+    return Record({"name": dataset, "checksum": "md5:0"}, method, ipc, seed, config, {"scores": scores, "recipe": {"steps": 1}}, 1.0, 1, "abc", {}, "cpu")
 
 
 RECORDS = [_record("endpoint", seed, [0.8 + 0.01 * seed, 0.82 + 0.01 * seed]) for seed in range(4)] + [
@@ -151,6 +151,25 @@ def test_a_difference_in_words(values, words):
     assert difference(base[:2] + other, "auc", **asked) == difference(base, "auc", **asked) == "not on record"
 
 
+def test_a_run_that_diverged_is_written_down_beside_the_records(tmp_path):
+    write_diverged(tmp_path, "a-run", {"seed": 3}, "it left the finite numbers")
+    write_record(tmp_path, RECORDS[0])
+    assert read_diverged(tmp_path) == {"a-run": "it left the finite numbers"} and len(read_records(tmp_path)) == 1
+    (tmp_path / "b.diverged").write_text("{}")
+    with pytest.raises(FileError, match=r"b\.diverged"):
+        read_diverged(tmp_path)
+
+
+def test_a_copy_of_the_source_says_which_commit_it_is(monkeypatch):
+    monkeypatch.setenv("HOPTM_COMMIT", "0123456789ab")
+    assert commit() == "0123456789ab"
+
+
+def test_what_diverged_has_no_record():
+    folder = stored("records")
+    assert not {record.name for record in read_records(folder)} & read_diverged(folder).keys()
+
+
 def test_differences_and_gaps_go_by_seed_and_by_what_was_judged():
     whole = [_record("full", seed, [0.9 + 0.01 * seed], ipc=0) for seed in range(1, 3)]
     setting = {"dataset": "pneumoniamnist", "ipc": 1}
@@ -160,6 +179,9 @@ def test_differences_and_gaps_go_by_seed_and_by_what_was_judged():
     assert gaps_by_seed(RECORDS, "accuracy", method="endpoint", **setting) == {} == gaps_by_seed(whole, "accuracy", method="endpoint", **setting)
     elsewhere = [dataclasses.replace(one, config={**one.config, "profile": "tuned"}) for one in whole]
     assert gaps_by_seed([*RECORDS, *elsewhere], "accuracy", method="endpoint", **setting) == pytest.approx({1: 0.09, 2: 0.09})
+    longer = [dataclasses.replace(one, scores=_record("full", one.seed, [0.99], ipc=0).scores | {"recipe": {"steps": 9}}) for one in elsewhere[:1]]
+    for pile in ([*longer, *whole], [*whole, *longer]):
+        assert gaps_by_seed([*RECORDS, *pile], "accuracy", method="endpoint", **setting) == pytest.approx({1: 0.99 - 0.82, 2: 0.09})
     weaker = [dataclasses.replace(one, config={**one.config, "evaluation": {}}) for one in whole]
     assert gaps_by_seed([*RECORDS, *weaker], "accuracy", method="endpoint", **setting) == {}
 
