@@ -11,7 +11,7 @@ from hoptm.verdicts import Claim, Evidence, Measured
 def record(method: str, seed: int, accuracy: float, *, dataset: str = "pneumoniamnist", ipc: int = 4, profile: str = "tuned", **changes: Any) -> Record:
     scores = [{"accuracy": accuracy + shift, "auc": accuracy + shift + 0.01} for shift in (-0.01, 0.01)]
     config = {**configure("pneumoniamnist", method="endpoint", ipc=max(ipc, 1), seed=seed, profile="fast").as_dict(), "profile": profile, **changes}
-    return Record({"name": dataset, "checksum": ""}, method, ipc, seed, config, {"scores": scores}, 1.0, 1, "abc", {}, "cpu")
+    return Record({"name": dataset, "checksum": ""}, method, ipc, seed, config, {"scores": scores, "recipe": {"steps": 1}}, 1.0, 1, "abc", {}, "cpu")
 
 
 def arm(method: str, values: list[float], **changes: Any) -> list[Record]:
