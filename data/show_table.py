@@ -3,7 +3,7 @@
 import argparse
 
 from hoptm.arms import ARMS
-from hoptm.records import read_records
+from hoptm.records import read_diverged, read_records
 from hoptm.results import stored
 from hoptm.tables import DATASETS, SMALL_DATASETS, commands, evaluation_table
 
@@ -14,10 +14,10 @@ def main() -> None:
     parser.add_argument("--score", default="auc", choices=("accuracy", "balanced_accuracy", "auc", "worst_recall", "ece"))
     parser.add_argument("--profile", default="tuned")
     chosen = parser.parse_args()
-    records = read_records(stored("records"))
+    records, diverged = read_records(stored("records")), read_diverged(stored("records"))
     for dataset in (*DATASETS, *SMALL_DATASETS):
-        print(evaluation_table(records, dataset=dataset, score=chosen.score, profile=chosen.profile), end="\n\n")
-    print("\n".join(commands(records, ARMS, profile=chosen.profile)))
+        print(evaluation_table(records, dataset=dataset, score=chosen.score, profile=chosen.profile, diverged=diverged), end="\n\n")
+    print("\n".join(commands(records, ARMS, profile=chosen.profile, diverged=diverged)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 The plan is fixed beforehand, so a cell that is missing is seen to be missing. Nothing here trains.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from hoptm.errors import ConfigError
@@ -34,11 +34,13 @@ class Cell:
     wanted: tuple[int, ...]
     values: dict[int, float]
     """The score of each seed on record, the mean over its fresh networks."""
+    diverged: tuple[int, ...] = ()
+    """Seeds whose run ended without a set."""
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """Seeds that were asked for and are not on record."""
-        return tuple(seed for seed in self.wanted if seed not in self.values)
+        """Seeds that were asked for and have not been run."""
+        return tuple(seed for seed in self.wanted if seed not in self.values and seed not in self.diverged)
 
     @property
     def interval(self) -> Interval | None:
@@ -47,9 +49,10 @@ class Cell:
 
     def __str__(self) -> str:
         if not self.values:
-            return "not run"
+            return f"{len(self.diverged)} diverged" if self.diverged else "not run"
         found = self.interval
-        part = "" if not self.missing else f" of {len(self.wanted)}"
+        part = f" of {len(self.wanted)}" if len(self.values) < len(self.wanted) else ""
+        part += f", {len(self.diverged)} diverged" if self.diverged else ""
         if found is None:
             return f"{next(iter(self.values.values())):.3f} n=1{part}"
         return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] n={found.n}{part}"
@@ -64,22 +67,23 @@ def plan() -> list[tuple[str, str, int, tuple[int, ...]]]:
     return cells + [(dataset, method, 10, three) for dataset in SMALL_DATASETS for method in ELSEWHERE]
 
 
-def cells(records: Sequence[Record], score: str, *, profile: str = "tuned") -> list[Cell]:
-    """The planned cells with what is on record for them. Raises DataError as `results.by_seed` does."""
+def cells(records: Sequence[Record], score: str, *, profile: str = "tuned", diverged: Collection[str] = ()) -> list[Cell]:
+    """The planned cells with what is on record for them; `diverged` are names of `records.read_diverged`. Raises DataError as `results.by_seed` does."""
     found = []
     for dataset, method, ipc, seeds in plan():
         kept = select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)
-        found.append(Cell(dataset, method, ipc, seeds, by_seed(kept, score) if kept else {}))
+        ended = tuple(seed for seed in seeds if f"{dataset}-{profile}-{method}-ipc{ipc}-seed{seed}" in diverged)
+        found.append(Cell(dataset, method, ipc, seeds, by_seed(kept, score) if kept else {}, ended))
     return found
 
 
-def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "auc", profile: str = "tuned") -> str:
+def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "auc", profile: str = "tuned", diverged: Collection[str] = ()) -> str:
     """A row an arm and a column a budget, as plain text: mean, 95 % interval over seeds, and n; `not run` where there is nothing.
 
     A dash marks what was never planned, a star soft labels. The last line says how many planned runs are on record. Raises ConfigError for a data set
     that the plan does not hold.
     """
-    ours = [cell for cell in cells(records, score, profile=profile) if cell.dataset == dataset]
+    ours = [cell for cell in cells(records, score, profile=profile, diverged=diverged) if cell.dataset == dataset]
     if not ours:
         raise ConfigError(f"the table holds no data set {dataset!r}; it holds {', '.join((*DATASETS, *SMALL_DATASETS))}.")
     ipcs, methods = sorted({cell.ipc for cell in ours}), list(dict.fromkeys(cell.method for cell in ours))
@@ -89,19 +93,21 @@ def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "a
         name = NAMES[method] + (" *" if method in SOFT else "")
         lines.append(f"{name:34s}" + "".join(f"{by_place.get((method, ipc), '-'):>30s}" for ipc in ipcs))
     lines += [f"{name:34s}" + "".join(f"{'not run':>30s}" for _ in ipcs) for name in NEVER.values()]
-    done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) - set(c.missing) for c in ours], [c.wanted for c in ours]))
+    done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) & set(c.values) for c in ours], [c.wanted for c in ours]))
     star = ["* soft labels, learned: not to be compared with hard ones"] if any(method in SOFT for method in methods) else []
-    return "\n".join([*lines, *star, f"{done} of {asked} planned runs are on record"])
+    ended = sum(len(cell.diverged) for cell in ours)
+    last = f"{done} of {asked} planned runs are on record" + (f", {ended} diverged" if ended else "")
+    return "\n".join([*lines, *star, last])
 
 
-def commands(records: Sequence[Record], arms: Iterable[str], *, profile: str = "tuned") -> list[str]:
+def commands(records: Sequence[Record], arms: Iterable[str], *, profile: str = "tuned", diverged: Collection[str] = ()) -> list[str]:
     """What to run for the missing cells: one command of `data/make_records.py` for each data set, budget and set of missing seeds.
 
     `arms` names those that are made rather than distilled (`arms.ARMS`). Cells of one command lack the same seeds.
     """
     made = set(arms)
     groups: dict[tuple[str, int, tuple[int, ...]], list[str]] = {}
-    for cell in cells(records, "auc", profile=profile):
+    for cell in cells(records, "auc", profile=profile, diverged=diverged):
         if cell.missing:
             groups.setdefault((cell.dataset, cell.ipc, cell.missing), []).append(cell.method)
     lines = []
