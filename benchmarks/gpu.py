@@ -3,7 +3,8 @@
 First the gradient of a path on the GPU, by recorded steps, is compared with plain autograd on the CPU in double precision, for hard and
 soft labels and three augmentations; a difference ends the script with status 1. Then plain autograd in both memory layouts, the eager
 adjoint and the recorded one take turns in two settings (those of `make bench`), each timed until the GPU is done; a ratio is the median over
-pairs. All but the recorded arm may convolve in TF32, as torch does unless told otherwise. Memory is the peak that torch allocated above the inputs. The last line is one JSON object; `--store` keeps it in data/bench.
+pairs. All but the recorded arm may convolve in TF32, as torch does unless told otherwise. Memory is the peak that torch allocated above the
+inputs. The last line is one JSON object; `--store` keeps it in data/bench.
 """
 
 import argparse
