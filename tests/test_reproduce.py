@@ -1,5 +1,6 @@
 """A grid runs cell by cell, goes on where it was, and one cell that fails stops no other."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -93,7 +94,8 @@ def test_an_interrupted_grid_leaves_nothing_running_and_goes_on(tmp_path):
     )
     path, out = quick(tmp_path, source), tmp_path / "out"
     command = [sys.executable, "-m", "hoptm", "reproduce", str(path), "--out", str(out), "--workers", "1"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell lets what it starts in the background ignore it
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heard)
     waited = time.monotonic() + 200
     while not list(out.glob("begun-*")) or not (kernel := next(iter(out.glob("begun-*"))).read_text()):
         assert time.monotonic() < waited and running.poll() is None
