@@ -110,7 +110,7 @@ def search(
     The score is the best look at validation of a run (`distill`), by `evaluation.select_by`, the mean over `seeds` seeds from SEED on.
     A trial whose run diverges counts and scores 0. `base` are changes of the settings that all trials share.
 
-    Raises ConfigError for a method without a space or more than MOST trials, DataError when Optuna is not installed.
+    Raises ConfigError for a method without a space, more than MOST trials, or no time for a single one, DataError when Optuna is not installed.
     """
     if method not in SPACES:
         raise ConfigError(f"no search space for {method!r}; there are {', '.join(SPACES)}.")
@@ -138,6 +138,8 @@ def search(
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     study.sampler = optuna.samplers.TPESampler(seed=SEED + len(done))  # the same seed again would propose the same trials again
     study.optimize(objective, n_trials=max(0, trials - len(done)), timeout=seconds)
+    if not any(trial.value is not None for trial in study.get_trials(deepcopy=False)):
+        raise ConfigError(f"no trial of {name} ended within {seconds} seconds. Allow more.")
     best = study.best_trial
     finished = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
     return {"changes": best.user_attrs["changes"], "score": best.value, "trials": finished, "method": method, "ipc": ipc, "dataset": dataset}

@@ -3,7 +3,9 @@
 import time
 
 import pytest
+import torch
 
+from hoptm import cost
 from hoptm.arms import arm
 from hoptm.config import configure
 from hoptm.cost import Cost, arm_seconds, estimate, evaluation_seconds
@@ -67,3 +69,9 @@ def test_judging_grows_with_what_is_trained(splits):
     assert many > 10 * few
     with pytest.raises(ConfigError, match="no arm"):
         arm_seconds("best", config, splits)
+
+
+def test_a_cost_is_that_of_a_processor(monkeypatch, capsys):
+    assert cost.is_known_here() == (not torch.cuda.is_available())
+    monkeypatch.setattr(cost, "best_device", lambda: "cuda")
+    assert not cost.is_known_here() and "no estimate" in capsys.readouterr().out

@@ -35,6 +35,14 @@ def test_a_search_goes_on_and_never_reads_the_test_split(splits, tmp_path):
     assert found.match.waypoints == 5 and found.match.mask == "quantile"
 
 
+def test_a_search_ends_with_its_time(splits, tmp_path):
+    words = ("phantom:450", "endpoint", 1, sealed(splits, "test"), tmp_path / "journal")
+    with pytest.raises(ConfigError, match="no trial of phantom:450-endpoint-ipc1 ended"):
+        search(*words, trials=3, profile="smoke", base=QUICK, seconds=1e-9)
+    assert search(*words, trials=1, profile="smoke", base=QUICK)["trials"] == 1
+    assert search(*words, trials=3, profile="smoke", base=QUICK, seconds=1e-9)["trials"] == 1
+
+
 @pytest.mark.parametrize("method", SPACES)
 def test_every_corner_of_a_space_is_a_valid_setting(method):
     class Corner:
