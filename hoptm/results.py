@@ -216,11 +216,11 @@ def gaps_table(records: Sequence[Record], *, ipcs: Sequence[tuple[str, int]], me
 
     Below 0 an arm scores above all real images. An arm with fewer than two seeds beside all real images keeps its row, without an interval.
     """
-    lines = [f"{'data set':16s} {'IPC':>4s}  {'arm':26s} {'n':>2s}  gap in accuracy points"]
+    lines = [f"{'data set':16s} {'IPC':>4s}  {'arm':31s} {'n':>2s}  gap in accuracy points"]
     for dataset, ipc in ipcs:
         for method in methods:
             found = [100 * one for one in gaps_by_seed(records, "accuracy", dataset=dataset, method=method, ipc=ipc, profile=profile).values()]
             cell = interval(found) if len(found) > 1 else None
             text = f"{cell.mean:+6.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" if cell else "too few seeds"
-            lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:26s} {len(found):2d}  {text}")
+            lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:31s} {len(found):2d}  {text}")
     return "\n".join(lines)

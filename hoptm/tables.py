@@ -52,7 +52,7 @@ class Cell:
             return f"{len(self.diverged)} diverged" if self.diverged else "not run"
         found = self.interval
         part = f" of {len(self.wanted)}" if len(self.values) < len(self.wanted) else ""
-        part += f", {len(self.diverged)} diverged" if self.diverged else ""
+        part += "†" if self.diverged else ""
         if found is None:
             return f"{next(iter(self.values.values())):.3f} n=1{part}"
         return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] n={found.n}{part}"
@@ -80,24 +80,25 @@ def cells(records: Sequence[Record], score: str, *, profile: str = "tuned", dive
 def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "auc", profile: str = "tuned", diverged: Collection[str] = ()) -> str:
     """A row an arm and a column a budget, as plain text: mean, 95 % interval over seeds, and n; `not run` where there is nothing.
 
-    A dash marks what was never planned, a star soft labels. The last line says how many planned runs are on record. Raises ConfigError for a data set
-    that the plan does not hold.
+    A dash marks what was never planned, a star soft labels, a dagger runs that diverged. The last line says how many planned runs are on record.
+    Raises ConfigError for a data set that the plan does not hold.
     """
     ours = [cell for cell in cells(records, score, profile=profile, diverged=diverged) if cell.dataset == dataset]
     if not ours:
         raise ConfigError(f"the table holds no data set {dataset!r}; it holds {', '.join((*DATASETS, *SMALL_DATASETS))}.")
     ipcs, methods = sorted({cell.ipc for cell in ours}), list(dict.fromkeys(cell.method for cell in ours))
     by_place = {(cell.method, cell.ipc): str(cell) for cell in ours}
-    lines = [f"{dataset}, profile {profile}, test {score.replace('_', ' ')}", f"{'arm':34s}" + "".join(f"{f'IPC {ipc}':>30s}" for ipc in ipcs)]
+    wide = max(30, 2 + max(map(len, by_place.values())))
+    lines = [f"{dataset}, profile {profile}, test {score.replace('_', ' ')}", f"{'arm':34s}" + "".join(f"{f'IPC {ipc}':>{wide}s}" for ipc in ipcs)]
     for method in methods:
         name = NAMES[method] + (" *" if method in SOFT else "")
-        lines.append(f"{name:34s}" + "".join(f"{by_place.get((method, ipc), '-'):>30s}" for ipc in ipcs))
-    lines += [f"{name:34s}" + "".join(f"{'not run':>30s}" for _ in ipcs) for name in NEVER.values()]
+        lines.append(f"{name:34s}" + "".join(f"{by_place.get((method, ipc), '-'):>{wide}s}" for ipc in ipcs))
+    lines += [f"{name:34s}" + "".join(f"{'not run':>{wide}s}" for _ in ipcs) for name in NEVER.values()]
     done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) & set(c.values) for c in ours], [c.wanted for c in ours]))
     star = ["* soft labels, learned: not to be compared with hard ones"] if any(method in SOFT for method in methods) else []
     ended = sum(len(cell.diverged) for cell in ours)
-    last = f"{done} of {asked} planned runs are on record" + (f", {ended} diverged" if ended else "")
-    return "\n".join([*lines, *star, last])
+    dagger = [f"† {ended} run{'s' if ended > 1 else ''} diverged and left no set"] if ended else []
+    return "\n".join([*lines, *star, *dagger, f"{done} of {asked} planned runs are on record"])
 
 
 def commands(records: Sequence[Record], arms: Iterable[str], *, profile: str = "tuned", diverged: Collection[str] = ()) -> list[str]:
