@@ -12,6 +12,7 @@ from typing import Any
 METHODS = (
     "endpoint",
     "published",
+    "published-bare",
     "shape",
     "progressive",
     "positions",
@@ -40,6 +41,7 @@ def of_method(method: str, config: Any) -> dict[str, Any]:
     parts: dict[str, dict[str, Any]] = {
         "endpoint": {"match": plain},
         "published": {"match": {**weight, **threshold}},
+        "published-bare": {"match": plain},
         "shape": {"match": {**plain, **weight}},
         "progressive": {"match": {**plain, **threshold}},
         "positions": {"match": {**plain, "waypoints": 5, "between_weight": 1.0}, **several},
@@ -101,8 +103,9 @@ def _large(dataset: str, ipc: int) -> dict[str, Any]:
     return parts
 
 
-_KIN = {"latent-prior": "latent", "latent-shape": "latent"}
-"""Methods that take the searched settings of another: the same, and one part more."""
+_KIN = {"latent-prior": "latent", "latent-shape": "latent", "published-bare": "published"}
+"""Methods that take the searched settings of another: the same, and one part more; or, `published-bare`, without the published parts."""
+_PUBLISHED_PARTS = ("shape_weight", "threshold", "threshold_growth", "threshold_every")
 
 
 SEARCHED = ("tuned", "large")
@@ -123,6 +126,8 @@ def searched(dataset: str, method: str, profile: str = "tuned") -> dict[str, Any
     table = _table(profile)
     chosen = table.get(dataset) or table[next(iter(table))]
     own = chosen.get(_KIN.get(method, method), chosen.get("endpoint", {}))
+    if method == "published-bare":
+        own = {name: {key: value for key, value in part.items() if key not in _PUBLISHED_PARTS} for name, part in own.items()}
     parts = {*chosen["common"], *own}
     return tupled({name: {**chosen["common"].get(name, {}), **own.get(name, {})} for name in parts})
 
@@ -135,7 +140,8 @@ def unsearched(dataset: str, method: str, profile: str = "tuned") -> str:
     table = _table(profile)
     if dataset not in table:
         return f"no settings were searched for {dataset}; the profile {profile} takes those of {next(iter(table))}. Search with data/make_search.py."
-    wanted = method if method in ("published", "extended") else "endpoint"
+    own = _KIN.get(method, method)
+    wanted = own if own in ("published", "extended") else "endpoint"
     if wanted in table[dataset]:
         return ""
     instead = "those of endpoint" if "endpoint" in table[dataset] else "the ones before a search"

@@ -16,6 +16,7 @@ SCORES = ("accuracy", "balanced_accuracy", "auc")
 NAMES = {
     "endpoint": "end point",
     "published": "published",
+    "published-bare": "published, without its parts",
     "shape": "end point + shape",
     "progressive": "end point + mask",
     "positions": "end point + positions",

@@ -104,3 +104,11 @@ def test_the_profile_for_large_sets_serves_every_method(method):
     config = configure("pbc-28", method=method, ipc=149, seed=0, profile="large")
     assert (config.experts.momentum, config.experts.decay, config.match.batch) == (0.9, "cosine", 64)
     assert resolved(config, 10).match.lr == pytest.approx(10 * resolved(config.changed(experts={"momentum": 0.0}), 10).match.lr)
+
+
+def test_the_published_method_without_its_parts_keeps_the_rest_of_its_search():
+    for dataset in ("pneumoniamnist", "pbc-28"):
+        whole, bare = (configure(dataset, method=method, ipc=1, seed=0, profile="tuned") for method in ("published", "published-bare"))
+        assert whole.match.shape_weight > 0 and whole.match.threshold and not bare.match.shape_weight and bare.match.threshold is None
+        kept = {"threshold": whole.match.threshold, "shape_weight": whole.match.shape_weight, "threshold_growth": whole.match.threshold_growth}
+        assert bare.changed(method="published", match={**kept, "threshold_every": whole.match.threshold_every}) == whole
