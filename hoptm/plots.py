@@ -39,7 +39,7 @@ COLOURS = {
     "half": "#2a6a9a",
     "shape": "#9c5b1f",
     "progressive": "#7f6a3f",
-    "published-bare": "#5b7f95",
+    "published-bare": "#47677c",
     "positions": "#3f6f8f",
     "velocity": "#1f7f8f",
     "curvature": "#2f6f5f",
