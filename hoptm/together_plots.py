@@ -18,6 +18,8 @@ from hoptm.records import Record
 from hoptm.results import NAMES, by_seed, select
 from hoptm.timed_runs import TimedRun
 
+LEAST = 3
+"""Seeds that an interval is drawn for, at least."""
 _SIGNED = LinearSegmentedColormap.from_list("signed", ["#c44e00", "#ffffff", "#0072b2"])
 _LINES = ("#0072b2", "#a23b85", "#00795a", "#c44e00", "#8a6100")
 
@@ -26,7 +28,8 @@ _LINES = ("#0072b2", "#a23b85", "#00795a", "#c44e00", "#8a6100")
 def paired_gains(records: Sequence[Record], datasets: Sequence[str], *, ipc: int, methods: Sequence[str], against: str, profile: str, score: str) -> Figure:
     """What each method gains over `against`, a panel a data set: a dot a seed, the mean, its 95 % interval by Student's t, and n.
 
-    Pairs are runs of one seed. Hollow: the interval holds 0. A method with fewer than two shared seeds is written down as not on record.
+    Pairs are runs of one seed. Hollow: the interval holds 0. A method with fewer than `LEAST` shared seeds has dots and no interval, which would say
+    nothing and stretch the axis; without any it is written down as not on record.
     """
     drawn = figure(WIDTH, (0.75 + 0.36 * len(methods)) * len(datasets) + 0.5)
     panels = np.atleast_1d(drawn.subplots(len(datasets), 1, sharex=True))
@@ -48,11 +51,12 @@ def paired_gains(records: Sequence[Record], datasets: Sequence[str], *, ipc: int
 
 def _row(axes: Axes, height: float, ours: Sequence[float], base: Sequence[float], colour: str) -> None:
     right = axes.get_yaxis_transform()
-    if len(ours) < 2:
-        axes.text(0.99, height, "not on record", transform=right, ha="right", va="center", fontsize=10, color=RECORD)
+    axes.plot(np.subtract(ours, base), [height] * len(ours), "o", color=RECORD, alpha=0.45, markersize=5, markeredgewidth=0)
+    if len(ours) < LEAST:
+        words = "not on record" if not ours else f"n = {len(ours)}, too few"
+        axes.text(0.99 if not ours else 1.01, height, words, transform=right, ha="right" if not ours else "left", va="center", fontsize=10, color=RECORD)
         return
     found = paired_interval(list(ours), list(base))
-    axes.plot(np.subtract(ours, base), [height] * len(ours), "o", color=RECORD, alpha=0.45, markersize=5, markeredgewidth=0)
     axes.plot([found.low, found.high], [height, height], "-", color=colour, linewidth=2.5)
     hollow = found.low <= 0 <= found.high
     axes.plot([found.mean], [height], "o", color=colour, markerfacecolor="white" if hollow else colour, markersize=8)

@@ -36,6 +36,12 @@ def test_only_pairs_of_one_seed_count(records):
     assert axes.texts[0].get_text() == "n = 4"
 
 
+def test_two_seeds_have_dots_and_no_interval(records):
+    two = [record for record in records if record.method != "random" or record.seed < 2]
+    (axes,) = together_plots.paired_gains(two, ["pneumoniamnist"], ipc=10, methods=["endpoint"], against="random", profile="fast", score="auc").axes
+    assert axes.texts[0].get_text() == "n = 2, too few" and [len(line.get_xdata()) for line in axes.lines] == [2, 2]  # the dots, and the line at 0
+
+
 def test_looks_are_those_of_the_records(records):
     budgets, methods = [("pneumoniamnist", 10), ("pneumoniamnist", 7)], ["endpoint", "published"]
     drawn = together_plots.looks(records, budgets, methods=methods, profile="fast", score="auc")
