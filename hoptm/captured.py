@@ -26,8 +26,8 @@ _WARM_UP, _MOST = 2, 96
 class Captured:
     """A `Step` for one network and inner loss. Memory is kept between calls: use one object a process or thread.
 
-    Nothing is kept from `first` for `second`: on a GPU the second-order pass costs less when it makes everything anew than
-    memory for every step would. `record` is `cuda_graph`; another can stand in for it where there is no GPU.
+    Nothing is kept from `first` for `second`, whatever `keep` says: a recording has one place for what it makes, which its next replay overwrites.
+    `record` is `cuda_graph`; another can stand in for it where there is no GPU.
     """
 
     def __init__(self, predict: Predict, inner_loss: InnerLoss, record: Record | None = None) -> None:

@@ -216,7 +216,9 @@ def test_a_compiler_that_fails_is_named(tmp_path, monkeypatch):
 
 def test_a_compiler_that_knows_no_native_processor_will_do(tmp_path, monkeypatch):
     picky = tmp_path / "picky"
-    picky.write_text('#!/bin/sh\nfor word in "$@"; do [ "$word" = -march=native ] && exit 1; target=$word; done\necho built > "$target"\n', encoding="utf-8")
+    asked = '[ "$1" = --version ] && { echo picky; exit; }'
+    tried = 'for word in "$@"; do [ "$word" = -march=native ] && exit 1; target=$word; done'
+    picky.write_text(f'#!/bin/sh\n{asked}\n{tried}\necho built > "$target"\n', encoding="utf-8")
     picky.chmod(0o755)
     monkeypatch.setenv("CXX", str(picky))
     assert native.library(tmp_path / "cache").read_text(encoding="utf-8") == "built\n"

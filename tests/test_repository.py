@@ -122,6 +122,11 @@ def test_licences() -> None:
     assert "Apache License" in (ROOT / "book" / "_mathjax" / "mathjax" / "LICENSE.txt").read_text(encoding="utf-8")
 
 
+def test_no_name_looks_like_an_option() -> None:
+    """A tool that is given all files would take such a one for a switch."""
+    assert not [path.name for path in tracked() if path.name.startswith("-")]
+
+
 def test_no_machine_paths_and_no_large_files() -> None:
     pattern = re.compile(r"(?<![\w.{}$~-])/(home/[a-z]+|root|work|tmp|Users/\w+)/\w")
     problems = []
