@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hoptm.comparisons import SETS, Engine, Gain, Gap, GapBelow, Leaks, Nothing, Reach, Replayed, Within
+from hoptm.equal_bytes import BUDGETS, PAIRS, count_of
 from hoptm.results import NAMES
 from hoptm.transcribed import transcribed
 from hoptm.verdicts import Claim
@@ -103,9 +104,20 @@ def extended() -> list[Claim]:
 
 
 def latent() -> list[Claim]:
-    """Latent codes at equal images: against pixels, random images and the controls of a decoder."""
-    rivals = ("endpoint", "random", "half", "upsampled", "kmeans-decode", "reconstruction")
-    return [_gain("project", _SUMMARY, "latent", rival, *setting) for rival in rivals for setting in _TEN]
+    """Latent codes at equal images: against pixels, random images and the controls of a decoder, and what each regulariser adds."""
+    return [_gain("project", _SUMMARY, first, second, *setting) for first, second in PAIRS for setting in _TEN]
+
+
+def latent_bytes() -> list[Claim]:
+    """The same at equal bytes, the decoder counted once."""
+    return [_at_equal_bytes(first, second, dataset) for first, second in PAIRS for dataset in BUDGETS]
+
+
+def _at_equal_bytes(first: str, second: str, dataset: str) -> Claim:
+    ours, theirs = (count_of(method, BUDGETS[dataset]) for method in (first, second))
+    parts = tuple(Gain(first, second, dataset, ours, score=score, second_ipc=theirs) for score in ("accuracy", "auc"))
+    where = f"{SETS[dataset]}, {ours} against {theirs} images a class, tuned"
+    return Claim(f"gain of {NAMES[first]} over {NAMES[second]} at equal bytes", where, "project", _SUMMARY, parts)
 
 
 def headline() -> list[Claim]:
@@ -155,6 +167,7 @@ FAMILIES: Mapping[str, Callable[[], list[Claim]]] = {
     "further orders": orders,
     "the extended method": extended,
     "latent codes": latent,
+    "latent codes, equal bytes": latent_bytes,
     "the headline": headline,
     "what leaks": leakage,
     "the engine": engine,

@@ -28,12 +28,15 @@ class Gain:
     profile: str = "tuned"
     score: str = "accuracy"
     needs: int = SEEDS
+    second_ipc: int | None = None
+    """Images a class of the second arm, where they differ."""
 
     def measure(self, evidence: Evidence) -> Measured:
         """The differences over the seeds that both arms have."""
-        setting: dict[str, Any] = {"dataset": self.dataset, "ipc": self.ipc, "profile": self.profile}
-        found = gains_by_seed(evidence.records, self.score, first=self.first, second=self.second, **setting)
-        absent = [NAMES.get(arm, arm) for arm in (self.first, self.second) if not select(evidence.records, method=arm, **setting)]
+        setting: dict[str, Any] = {"dataset": self.dataset, "profile": self.profile}
+        sides = (self.first, self.ipc), (self.second, self.ipc if self.second_ipc is None else self.second_ipc)
+        found = gains_by_seed(evidence.records, self.score, first=self.first, second=self.second, ipc=sides[0][1], second_ipc=sides[1][1], **setting)
+        absent = [NAMES.get(arm, arm) for arm, count in sides if not select(evidence.records, method=arm, ipc=count, **setting)]
         missing = "" if found else f"no records of {', '.join(absent)}" if absent else "no seed shared"
         return Measured("AUC" if self.score == "auc" else self.score, tuple(found.values()), 0.0, True, self.needs, missing)
 

@@ -104,9 +104,12 @@ def gain(records: Sequence[Record], score: str, *, dataset: str, first: str, sec
     return paired_interval(list(found.values()), [0.0] * len(found))
 
 
-def gains_by_seed(records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, profile: str = "fast") -> dict[int, float]:
-    """First minus second of a score, for each seed that both arms share; empty where they share none."""
-    one, other = (by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score) for method in (first, second))
+def gains_by_seed(
+    records: Sequence[Record], score: str, *, dataset: str, first: str, second: str, ipc: int, second_ipc: int | None = None, profile: str = "fast"
+) -> dict[int, float]:
+    """First minus second of a score, for each seed that both arms share; empty where they share none. The second has `second_ipc` images a class if given."""
+    sides = (first, ipc), (second, ipc if second_ipc is None else second_ipc)
+    one, other = (by_seed(select(records, dataset=dataset, method=method, ipc=count, profile=profile), score) for method, count in sides)
     return {seed: one[seed] - other[seed] for seed in sorted(set(one) & set(other))}
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from hoptm.catalogue import patient
 from hoptm.data import Splits, available, load, standardisation
+from hoptm.equal_bytes import BUDGETS
 
 
 def loaded(name: str) -> Splits:
@@ -46,6 +47,12 @@ def test_blood_cells_say_what_they_are_not(name: str, counts: tuple[int, ...]) -
     assert (len(splits.train), len(splits.val), len(splits.test)) == counts and (splits.classes, splits.channels) == (8, 3)
     assert splits.info.note == "PBC-28, not the official BloodMNIST" and splits.info.licence.startswith("CC BY 4.0")
     assert splits.info.name == name and splits.info.augmentations[-1] == "dihedral" and splits.info.class_names[7] == "platelet"
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_budgets_in_bytes_describe_their_data_sets(name: str) -> None:
+    splits, budget = loaded(name), BUDGETS[name]
+    assert (splits.classes, splits.channels, splits.size) == (budget.classes, budget.channels, budget.size)
 
 
 def test_chest_xrays_keep_patients_apart() -> None:
