@@ -26,7 +26,7 @@ from hoptm.evaluate import evaluate
 from hoptm.experts import experts
 from hoptm.imbalance import NAMES, shared_out, thinned
 from hoptm.networks import network
-from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_record
+from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_diverged, write_record
 from hoptm.synthetic import SyntheticSet
 
 RECORDS = Path(__file__).resolve().parent / "imbalance"
@@ -68,13 +68,14 @@ def run(dataset: str, factor: float, name: str, seed: int, whole: Splits) -> Non
     )  # fmt: skip
     path = RECORDS / f"{record.name}.json"
     with claimed(path) as ours:
-        if not ours:
+        if not ours or path.with_suffix(".diverged").exists():
             return
         began = time.perf_counter()
         try:
             held = made(name, config, splits, factor)
         except DivergedError as error:
-            print(f"{record.name}: DIVERGED, no record: {error}", flush=True)
+            write_diverged(RECORDS, record.name, config.as_dict(), str(error))
+            print(f"{record.name}: DIVERGED, written down without scores: {error}", flush=True)
             return
         net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
         found = evaluate(net, held, splits.val, splits.test, config.evaluation, seed)

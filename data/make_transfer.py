@@ -24,7 +24,7 @@ from hoptm.errors import DivergedError
 from hoptm.evaluate import evaluate
 from hoptm.experts import experts
 from hoptm.networks import Network, network
-from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_record
+from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_diverged, write_record
 from hoptm.synthetic import SyntheticSet
 
 RECORDS = Path(__file__).resolve().parent / "transfer"
@@ -75,6 +75,9 @@ def record_of(config: Config, splits: Splits, source: str, name: str) -> Record:
 def run_row(dataset: str, source: str, seed: int, splits: Splits) -> None:
     """Every cell of a row that has no record yet; the set is made when the first of them asks for it."""
     config, held = settings(dataset, source, seed), None
+    row = f"{splits.info.name}-{config.profile}-{source}-ipc{IPC}-seed{seed}"
+    if (RECORDS / f"{row}.diverged").exists():
+        return
     for name, net in judged_on(splits).items():
         empty = record_of(config, splits, source, name)
         with claimed(RECORDS / f"{empty.name}.json") as ours:
@@ -83,7 +86,8 @@ def run_row(dataset: str, source: str, seed: int, splits: Splits) -> None:
             try:
                 held = held or made(source, config, splits)
             except DivergedError as error:
-                print(f"{empty.name}: DIVERGED, no record of this row: {error}", flush=True)
+                write_diverged(RECORDS, row, config.as_dict(), str(error))
+                print(f"{row}: DIVERGED, written down without scores: {error}", flush=True)
                 return
             began = time.perf_counter()
             found = evaluate(net, held, splits.val, splits.test, config.evaluation, seed)

@@ -53,3 +53,23 @@ def difference_in_time(first: Sequence[TimedRun], second: Sequence[TimedRun], se
     one, other = ({run.seed: gain for run in runs if (gain := run.gain_at(seconds, score)) is not None} for runs in (first, second))
     shared = sorted(set(one) & set(other))
     return paired_interval([one[seed] for seed in shared], [other[seed] for seed in shared]) if len(shared) > 1 else None
+
+
+SAME = 1.25
+"""Experts of one seed are the same work in both arms; when one arm's took so many times the other's seconds, another machine ran it."""
+
+
+def at_equal_time(first: Sequence[TimedRun], second: Sequence[TimedRun], score: str) -> tuple[float, Interval] | None:
+    """The last second at which every pair has looked in both arms or is yet to end, and first minus second there, paired by seed.
+
+    A seed counts when both arms ran it on machines of one speed, by their experts' seconds (`SAME`). None for fewer than two such pairs, and where an arm
+    ended before the other had looked.
+    """
+    theirs = {run.seed: run for run in second}
+    pairs = [(run, theirs[run.seed]) for run in first if run.seed in theirs]
+    pairs = [(one, other) for one, other in pairs if max(one.expert_seconds, other.expert_seconds) <= SAME * min(one.expert_seconds, other.expert_seconds)]
+    if not pairs:
+        return None
+    end = min(run.seconds[-1] for pair in pairs for run in pair)
+    found = difference_in_time([one for one, _ in pairs], [other for _, other in pairs], end, score)
+    return (end, found) if found is not None and found.n == len(pairs) else None

@@ -6,7 +6,7 @@ import pytest
 
 from hoptm.errors import FileError
 from hoptm.intervals import interval, paired_interval
-from hoptm.timed_runs import difference_in_time, gain_in_time, read_timed_runs
+from hoptm.timed_runs import TimedRun, at_equal_time, difference_in_time, gain_in_time, read_timed_runs
 
 
 def stored(folder, seed, gains, method="endpoint", began=20.0):
@@ -40,6 +40,20 @@ def test_arms_are_paired_by_seed_at_equal_time(tmp_path):
     ours, theirs = ([run for run in runs if run.method == name] for name in ("extended", "endpoint"))
     assert difference_in_time(ours, theirs[1:], 26.0, "auc") == paired_interval([0.2, 0.2], [0.1, 0.2])
     assert difference_in_time(ours, theirs, 22.0, "auc") is None
+
+
+def test_equal_time_is_the_end_of_the_quicker_arm_on_machines_of_one_speed(tmp_path):
+    for seed in range(4):
+        stored(tmp_path, seed, [0.1 * seed, 0.5, 0.9], began=20.0 + 0.1 * seed)
+        stored(tmp_path, seed, [0.2, 0.3 + 0.1 * seed], method="extended", began=24.0 if seed else 60.0)
+    runs = read_timed_runs(tmp_path)
+    ours, theirs = ([run for run in runs if run.method == name] for name in ("extended", "endpoint"))
+    end, found = at_equal_time(ours, theirs, "auc")
+    assert end == 34.0, "the extended runs end there; seed 0 ran on a slower machine and does not count"
+    assert found == paired_interval([0.3 + 0.1 * seed for seed in (1, 2, 3)], [0.5, 0.5, 0.5])
+    assert at_equal_time(ours[:2], theirs, "auc") is None and at_equal_time([], theirs, "auc") is None
+    late = [TimedRun("phantom", "extended", 1, seed, 19.0, (50.0,), ({"auc": 0.1},)) for seed in (1, 2)]
+    assert at_equal_time(late, theirs, "auc") is None, "the other arm had ended before"
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
