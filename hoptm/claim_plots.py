@@ -1,8 +1,6 @@
 """Figures of findings: every paired gain a row, coloured by its verdict."""
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 
 import matplotlib as mpl
@@ -11,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import blended_transform_factory
-from PIL import Image
 
 from hoptm.errors import ConfigError
 from hoptm.plots import FAINT, INK, RECORD, WIDTH, figure, style
@@ -105,22 +102,3 @@ def _legend(drawn: Figure, words: set[str]) -> None:
         shown = drawn.legend(marks, present, loc="upper left", bbox_to_anchor=(0, 1), ncols=len(present), handletextpad=0.1, columnspacing=1, borderaxespad=0.2)
         for text, word in zip(shown.get_texts(), present, strict=True):
             text.set_color(VERDICT_COLOURS[word])
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as a PNG of few colours: rows of letters take a third of the bytes, so that a page of many rows stays light."""
-
-    png: bytes = field(repr=False)
-
-    def _repr_png_(self) -> bytes:
-        return self.png
-
-
-def picture(drawn: Figure, colours: int = 64) -> Picture:
-    """The figure, rendered at its own resolution and reduced to so many colours, for a notebook to show."""
-    whole, small = io.BytesIO(), io.BytesIO()
-    drawn.savefig(whole, format="png", bbox_inches="tight")
-    with Image.open(whole) as seen:
-        seen.convert("RGB").quantize(colours, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
-    return Picture(small.getvalue())

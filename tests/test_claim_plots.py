@@ -8,8 +8,9 @@ import pytest
 from known_findings import FEW, LOST, OPEN, WON, claim
 from PIL import Image
 
-from hoptm.claim_plots import MARKERS, VERDICT_COLOURS, gains, picture
+from hoptm.claim_plots import MARKERS, VERDICT_COLOURS, gains
 from hoptm.errors import ConfigError
+from hoptm.pictures import picture
 from hoptm.verdicts import VERDICTS, Evidence, Finding, judge
 
 
