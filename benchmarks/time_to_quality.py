@@ -2,7 +2,7 @@
 
 One clock a run: processor seconds of experts and distillation, one process, one thread, no cache. At a few iterations the clock
 stops, the set is judged (its recipe chosen on validation, fresh networks on test), and the clock goes on. The gain is over random real
-images of the same seed under their own best recipe. One JSON file a run; a run that is there is left alone.
+images of the same seed under their own best recipe. One JSON file a run, or NAME.diverged for a run that ended without a set; what is there is left alone.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from hoptm.baselines import random_subset
 from hoptm.config import Config, configure, generator
 from hoptm.data import Splits, load, single_label, standardisation
 from hoptm.distill import distill
-from hoptm.errors import ConfigError
+from hoptm.errors import ConfigError, DivergedError
 from hoptm.evaluate import Evaluation, evaluate
 from hoptm.experts import experts
 from hoptm.files import write_text
 from hoptm.networks import network
 from hoptm.outer import Look, State
-from hoptm.records import commit, device_words, versions
+from hoptm.records import commit, device_words, versions, write_diverged
 from hoptm.synthetic import SyntheticSet, provenance
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "bench" / "time_to_quality"
@@ -84,13 +84,18 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:
         path = FOLDER / f"{splits.info.name}-{given.profile}-{given.method}-ipc{given.ipc}-seed{seed}.json"
-        if path.exists():
+        if path.exists() or path.with_suffix(".diverged").exists():
             continue
         config = configure(given.dataset, method=given.method, ipc=given.ipc, seed=seed, profile=given.profile)
         config = config.changed(match={"iterations": max(AT), "validate_every": max(AT)})
         engine = kernels.engine_name()
         about = {"commit": commit(), "device": device_words(), "versions": versions(), "engine": engine, "seed": seed, "ipc": given.ipc}
-        found = run(config, splits)
+        try:
+            found = run(config, splits)
+        except DivergedError as error:
+            write_diverged(FOLDER, path.stem, config.as_dict(), str(error))
+            print(f"{path.stem}: DIVERGED, written down without a point: {error}", flush=True)
+            continue
         write_text(path, json.dumps({**about, "dataset": splits.info.name, "method": given.method, **found}, indent=1, sort_keys=True) + "\n")
 
 
