@@ -12,6 +12,7 @@ from hoptm.config import configure, from_dict
 from hoptm.errors import DataError, FileError
 from hoptm.records import Record, commit, peak_bytes, read_diverged, read_records, versions, write_diverged, write_record
 from hoptm.results import (
+    WHOLE,
     arm,
     arms_table,
     by_seed,
@@ -124,7 +125,7 @@ def test_the_stored_records_are_whole():
         assert record.dataset["checksum"].partition(":")[0] in ("md5", "sha256")
         assert not record.commit.endswith("+") and "unknown" not in record.commit, record.name
         assert len(record.scores["scores"]) == record.config["evaluation"]["networks"]
-        chosen_elsewhere = record.method == "full" and record.seed != record.extra["recipe_of_seed"]
+        chosen_elsewhere = record.method in WHOLE and record.seed != record.extra["recipe_of_seed"]
         assert len(record.scores["tried"]) >= 2 or chosen_elsewhere
         assert record.seconds > 0 and record.peak_bytes > 0
         assert "/" not in json.dumps(dataclasses.asdict(record)["config"])

@@ -343,8 +343,8 @@ def test_stored_sets_keep_their_bytes(tmp_path: Path, path: Path) -> None:
     made = load(path)
     made.save(tmp_path / "set")
     assert (tmp_path / "set").read_bytes() == path.read_bytes()
-    latent = "-latent-" in path.stem
-    assert (made.codes is not None) == (made.rendering is not None) == latent and made.soft is None
+    rendered = next((name for method, name in (("-latent-", "decoded"), ("-half-", "upsampled")) if method in path.stem), None)
+    assert (made.rendering.name if made.rendering else None) == rendered and (made.codes is not None) == bool(rendered) and made.soft is None
 
 
 def test_the_payload_counts_codes_and_the_decoder_once() -> None:
