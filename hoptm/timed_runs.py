@@ -60,7 +60,7 @@ SAME = 1.25
 
 
 def at_equal_time(first: Sequence[TimedRun], second: Sequence[TimedRun], score: str) -> tuple[float, Interval] | None:
-    """The last second at which every pair has looked in both arms or is yet to end, and first minus second there, paired by seed.
+    """The second at which the first run of any pair ended, so that none is judged later than it ran, and first minus second there, paired by seed.
 
     A seed counts when both arms ran it on machines of one speed, by their experts' seconds (`SAME`). None for fewer than two such pairs, and where an arm
     ended before the other had looked.

@@ -45,6 +45,7 @@ def test_sets_made_at_these_counts_fill_the_bytes(dataset):
 def test_real_images_take_a_byte_a_value_and_a_decoder_may_not_fit():
     tight = Budget(2, 1, 28, 10)
     assert counts(tight) == {"pixels": 10, "half": 40, "codes": 0, "bytes": 40}
+    assert counts(dataclasses.replace(BUDGETS["pbc-28"], pixels=1))["codes"] == 0, "ten is the smallest budget of the grid that holds its decoder"
     assert [count_of(method, BUDGETS["pbc-28"]) for method in ("endpoint", "random", "upsampled")] == [10, 40, 40]
     small = counts(BUDGETS["pbc-28"], VaeConfig(dims=16))["codes"]
     assert small > 4 * counts(BUDGETS["pbc-28"])["codes"], "a shorter code is shorter, and so is its decoder"
