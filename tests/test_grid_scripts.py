@@ -1,0 +1,76 @@
+"""The scripts behind the matrices write a run that diverges down, once, without scores, and do not try it again."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from hoptm.config import configure
+from hoptm.data import Splits, load
+from hoptm.errors import DivergedError
+from hoptm.runs import record_path
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+NAME = "phantom:450"
+
+
+@pytest.fixture()
+def script(monkeypatch, tmp_path):
+    """A script of `data/` as a module that keeps its records in a folder of the test and whose runs all diverge; the list counts the tries."""
+    monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
+    tries: list[int] = []
+
+    def diverges(*arguments):
+        tries.append(1)
+        raise DivergedError("step 3: the step size fell below 0")
+
+    def opened(name, maker):
+        module = importlib.import_module(name)
+        monkeypatch.setattr(module, "RECORDS", tmp_path)
+        monkeypatch.setattr(module, maker, diverges)
+        return module, tries
+
+    return opened
+
+
+@pytest.fixture(scope="module")
+def small() -> Splits:
+    return load(NAME)
+
+
+def kept(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def said_once(folder: Path, tries: list[int], name: str, words: str) -> None:
+    (found,) = kept(folder)
+    assert tries == [1] and found.name == f"{name}.diverged"
+    written = json.loads(found.read_text())
+    assert "fell below 0" in json.dumps(written) and words in json.dumps(written["config"])
+
+
+def test_a_row_of_the_transfer_matrix(script, tmp_path, capsys, small):
+    module, tries = script("make_transfer", "made")
+    for _ in range(2):
+        module.run_row(NAME, "depth2", 1, small)
+    said_once(tmp_path, tries, f"{small.info.name}-fast-depth2-ipc{module.IPC}-seed1", '"depth": 2')
+    assert capsys.readouterr().out.count("DIVERGED") == 1
+
+
+def test_a_run_of_the_rare_classes(script, tmp_path, capsys, small):
+    module, tries = script("make_imbalance", "made")
+    for _ in range(2):
+        module.run(NAME, 10.0, "prior", 1, small)
+    said_once(tmp_path, tries, f"{small.info.name}-fast-prior-factor10-ipc{module.IPC}-seed1", '"inner_loss": "prior"')
+    assert capsys.readouterr().out.count("DIVERGED") == 1
+
+
+def test_a_run_of_the_grid(script, tmp_path, capsys, small):
+    module, tries = script("make_records", "make")
+    config = configure(NAME, method="endpoint", ipc=1, seed=1, profile="smoke")
+    for _ in range(2):
+        module.run_arm(config, "endpoint", small, None)
+    said_once(tmp_path, tries, record_path(tmp_path, config, small, "endpoint").stem, '"method": "endpoint"')
+    assert capsys.readouterr().out.count("DIVERGED") == 1
