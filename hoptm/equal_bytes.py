@@ -75,28 +75,27 @@ def gains(
 def codes_table(records: Sequence[Record], *, dataset: str, ipc: int, score: str, profile: str = "tuned") -> str:
     """What learned codes gain over each control at `ipc` images a class and at equal bytes, then what each regulariser adds, as plain text.
 
-    Means with 95 % intervals over shared seeds by Student's t; with fewer than two the row says how many there are. The counts are images a class of
+    Means with 95 % intervals over shared seeds by Student's t; with fewer than two the row says how many there are. `images` are images a class of
     the two arms.
     """
     lines = [
         f"{dataset}, {score.replace('_', ' ')}: {NAMES['latent']} against a control, then what each regulariser adds",
-        f"{'':30s}{'  at equal images':42s}  at equal bytes",
-        _row("", *(("n", "images", "gain"),) * 2),
+        f"{'':27s}  at {f'{ipc} images a class each':26s}  at equal bytes",
+        _row("", "n", "gain", "n", "images", "gain"),
     ]
     for first, second in PAIRS:
-        cells = [_cell(*gains(records, score, dataset=dataset, first=first, second=second, ipc=at, profile=profile)) for at in (ipc, None)]
+        (equal, _), (within, (one, other)) = (gains(records, score, dataset=dataset, first=first, second=second, ipc=at, profile=profile) for at in (ipc, None))
         name = NAMES[second] if first == "latent" else "+ " + NAMES[first].partition(" + ")[2]
-        lines.append(_row(name, *cells))
+        lines.append(_row(name, str(len(equal)), _shown(equal), str(len(within)), f"{one}:{other}", _shown(within)))
     return "\n".join(lines)
 
 
-def _cell(found: Mapping[int, float], images: tuple[int, int]) -> tuple[str, str, str]:
-    shown = "not on record" if not found else "too few seeds"
-    if len(found) > 1:
-        seen = interval(list(found.values()))
-        shown = f"{seen.mean:+.3f} [{seen.low:+.3f}, {seen.high:+.3f}]"
-    return str(len(found)), f"{images[0]}:{images[1]}", shown
+def _shown(found: Mapping[int, float]) -> str:
+    if len(found) < 2:
+        return "too few seeds" if found else "not on record"
+    seen = interval(list(found.values()))
+    return f"{seen.mean:+.3f} [{seen.low:+.3f}, {seen.high:+.3f}]"
 
 
-def _row(name: str, *cells: tuple[str, str, str]) -> str:
-    return (f"{name:30s}" + "".join(f"{n:>3s}  {images:9s}{gain:28s}" for n, images, gain in cells)).rstrip()
+def _row(name: str, n: str, gain: str, n_bytes: str, images: str, gain_bytes: str) -> str:
+    return f"{name:27s}{n:>3s} {gain:24s}{n_bytes:>3s} {images:8s}{gain_bytes}".rstrip()

@@ -70,7 +70,7 @@ def test_both_sides_are_taken_at_their_own_count():
     shown = codes_table(records, dataset="pbc-28", ipc=10, score="auc").splitlines()
     assert len(shown) == 3 + len(PAIRS) == 3 + len(CONTROLS) + 2
     row = next(line for line in shown if line.startswith("end point, half resolution"))
-    assert "+0.120 [+0.054, +0.186]" in row and f"{codes}:{half}" in row and "10:10    not on record" in row
+    assert "+0.120 [+0.054, +0.186]" in row and f"{codes}:{half}" in row and row.startswith(f"{'end point, half resolution':27s}  0 not on record")
     findings = {finding.claim.words: finding.verdict for finding in judge(latent_bytes(), Evidence(records=records)) if "PBC" in finding.claim.where}
     assert findings["gain of latent codes over end point, half resolution at equal bytes"] == REPRODUCED
     assert list(findings.values()).count(UNTESTED) == len(PAIRS) - 1
@@ -78,6 +78,7 @@ def test_both_sides_are_taken_at_their_own_count():
 
 def test_one_seed_has_no_interval_and_other_sets_have_no_budget():
     records = [*_records("latent", 10, [0.9]), *_records("half", 10, [0.8])]
-    assert "1  10:10    too few seeds" in codes_table(records, dataset="pbc-28", ipc=10, score="auc")
+    shown = codes_table(records, dataset="pbc-28", ipc=10, score="auc")
+    assert "at 10 images a class each" in shown and "  1 too few seeds" in shown and max(map(len, shown.splitlines())) <= 92
     with pytest.raises(DataError, match="no budget in bytes for phantom; there are pneumoniamnist, pbc-28"):
         gains(records, "auc", dataset="phantom", first="latent", second="half", ipc=None)
