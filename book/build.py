@@ -267,9 +267,7 @@ def render(staged: Path, config: Path, out: Path) -> bool:
 
 
 def store(jobs: list[Job], executed: Path) -> None:
-    """Write the outputs of the executed notebooks into the book. Refused when `phantom` stood in for real data."""
-    if any(job.parameters for job in jobs):
-        sys.exit("Nothing stored: the notebooks ran on generated images in place of their own data set.")
+    """Write the outputs of the executed notebooks into the book."""
     for job in jobs:
         notebook = nbformat.read(executed / f"{job.name}.ipynb", as_version=4)
         del notebook.metadata["hoptm"]
@@ -294,6 +292,8 @@ def main() -> None:
     book, out = options.book.resolve(), options.out.resolve()
     staged, executed = out / "staged", out / "executed"
     jobs = plan(book)
+    if options.store and any(job.parameters for job in jobs):
+        sys.exit("Nothing executed, nothing stored: outputs in the book are those of each notebook's own data set. Set HOPTM_DATA or connect to a network.")
     for job in jobs:
         (staged / job.name).parent.mkdir(parents=True, exist_ok=True)
     words = execute_all(jobs, staged, executed)

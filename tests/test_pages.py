@@ -171,3 +171,13 @@ def test_what_a_cell_printed_in_a_row_is_one_output() -> None:
     picture = nbformat.v4.new_output("display_data", data={"image/png": ""})
     found = build.joined([printed("6"), printed(" experts\n"), picture, printed("a\n"), printed("b\n", "stderr"), printed("c\n", "stderr")])
     assert [output.get("text") for output in found] == ["6 experts\n", None, "a\n", "b\nc\n"]
+
+
+def test_outputs_of_generated_images_are_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(build, "obtainable", lambda dataset: False)
+    monkeypatch.setattr(build, "execute_all", lambda *arguments: pytest.fail("a notebook ran"))
+    monkeypatch.setattr(sys, "argv", ["build.py", "--store", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="nothing stored"):
+        build.main()
+    assert not list(tmp_path.iterdir())
