@@ -95,7 +95,7 @@ def in_time(runs: Sequence[TimedRun], panels: Sequence[tuple[str, int]], *, scor
     """The gain over random images against processor seconds from nothing: a panel a data set and budget, a colour a method, a thin line a seed, a thick
     one the mean over seeds look by look. Dotted: the mean second at which the experts were there.
     """
-    drawn = figure(WIDTH, 0.4 + 2.3 * len(panels))
+    drawn = figure(WIDTH, 0.4 + 2.5 * len(panels))
     places = np.atleast_1d(drawn.subplots(len(panels), 1, sharex=True))
     for axes, (dataset, ipc) in zip(places, panels, strict=True):
         here = [run for run in runs if (run.dataset, run.ipc) == (dataset, ipc)]
@@ -109,9 +109,9 @@ def in_time(runs: Sequence[TimedRun], panels: Sequence[tuple[str, int]], *, scor
             axes.plot(middle, means, "-o", color=COLOURS[method], markersize=4, label=f"{NAMES[method]}, n = {len(own)}")
         if here:
             axes.axvline(float(np.mean([run.expert_seconds for run in here])), color=RECORD, linestyle=":", linewidth=1.3)
-            axes.legend(loc="lower right", fontsize=10)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.1, ncols=3, fontsize=9, handlelength=1.3)
         axes.axhline(0, color=INK, linewidth=1)
-        axes.set_title(f"{dataset}, {ipc} image{'s' if ipc > 1 else ''} a class{'' if here else ': not on record'}")
+        axes.set_title(f"{dataset}, {ipc} image{'s' if ipc > 1 else ''} a class{'' if here else ': not on record'}", pad=22 if here else None)
         axes.set_ylabel(f"gain in {SCORE_NAMES[score]}")
         axes.grid(axis="y", color=FAINT)
     places[-1].set_xlabel("processor seconds from nothing, experts and distillation")
