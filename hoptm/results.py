@@ -4,6 +4,7 @@ Nothing here trains. A score of an arm at one seed is the mean over its fresh ne
 Student's t, and a gain is paired seed by seed.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -228,3 +229,23 @@ def gaps_table(records: Sequence[Record], *, ipcs: Sequence[tuple[str, int]], me
             text = f"{cell.mean:+6.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" if cell else "too few seeds"
             lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:31s} {len(found):2d}  {text}")
     return "\n".join(lines)
+
+
+def places_table(
+    records: Sequence[Record], *, places: Sequence[tuple[str, int]], methods: Sequence[str], against: str, scores: Sequence[str] = ("auc", "accuracy"),
+    profile: str = "tuned",
+) -> str:  # fmt: skip
+    """What each method gains over `against` on each data set with its number of images a class, paired by seed, with 95 % intervals, as plain text.
+
+    A pair with fewer than two shared seeds keeps its row, without an interval.
+    """
+    lines = [
+        f"gain over {NAMES[against]}",
+        f"{'data set':15s} {'IPC':>3s}  {'arm':12s} {'n':>2s}" + "".join(f"  {score.replace('_', ' '):23s}" for score in scores),
+    ]
+    for (dataset, ipc), method in itertools.product(places, methods):
+        found = [gains_by_seed(records, score, dataset=dataset, first=method, second=against, ipc=ipc, profile=profile) for score in scores]
+        cells = [interval(list(one.values())) for one in found if len(one) > 1]
+        text = "".join(f"  {cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" for cell in cells)
+        lines.append(f"{dataset:15s} {ipc:3d}  {NAMES[method]:12s} {len(found[0]):2d}{text or '  too few seeds'}")
+    return "\n".join(line.rstrip() for line in lines)

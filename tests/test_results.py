@@ -22,6 +22,7 @@ from hoptm.results import (
     gains_table,
     gaps_by_seed,
     gaps_table,
+    places_table,
     recalls,
     select,
     shift,
@@ -194,3 +195,12 @@ def test_the_table_of_gaps_is_in_points_and_keeps_what_is_missing():
     assert "points" in head
     assert first.split() == ["pneumoniamnist", "1", "end", "point", "2", "+9.00", "[+9.00,", "+9.00]"]
     assert second.split() == ["pneumoniamnist", "1", "extended", "0", "too", "few", "seeds"]
+
+
+def test_the_table_of_places_pairs_by_seed_and_keeps_what_is_missing():
+    where = {"places": [("pneumoniamnist", 1), ("pneumoniamnist", 7)], "methods": ["endpoint"], "against": "random", "scores": ["auc"]}
+    title, head, there, missing = places_table(RECORDS, profile="fast", **where).splitlines()
+    cell = gain(RECORDS, "auc", dataset="pneumoniamnist", first="endpoint", second="random", ipc=1)
+    assert title.endswith("random real images") and head.endswith("n  auc")
+    assert there.split()[:5] == ["pneumoniamnist", "1", "end", "point", str(cell.n)] and f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" in there
+    assert missing.split() == ["pneumoniamnist", "7", "end", "point", "0", "too", "few", "seeds"]
