@@ -1,5 +1,6 @@
 """How good after how many seconds of the processor: what `benchmarks/time_to_quality.py` stored, and arms compared at equal time."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,16 +61,21 @@ SAME = 1.25
 
 
 def at_equal_time(first: Sequence[TimedRun], second: Sequence[TimedRun], score: str) -> tuple[float, Interval] | None:
-    """The second at which the first run of any pair ended, so that none is judged later than it ran, and first minus second there, paired by seed.
+    """Seconds after the experts at which the first run of any pair ended, so that none is judged later than it ran, and first minus second then, by seed.
 
-    A seed counts when both arms ran it on machines of one speed, by their experts' seconds (`SAME`). None for fewer than two such pairs, and where an arm
-    ended before the other had looked.
+    Experts are the same work in both arms and only their seconds wobble, so the clock starts when they are there. A seed counts when both arms ran it on
+    machines of one speed, by those seconds (`SAME`). None for fewer than two such pairs, and where an arm ended before the other had looked.
     """
     theirs = {run.seed: run for run in second}
     pairs = [(run, theirs[run.seed]) for run in first if run.seed in theirs]
     pairs = [(one, other) for one, other in pairs if max(one.expert_seconds, other.expert_seconds) <= SAME * min(one.expert_seconds, other.expert_seconds)]
     if not pairs:
         return None
-    end = min(run.seconds[-1] for pair in pairs for run in pair)
-    found = difference_in_time([one for one, _ in pairs], [other for _, other in pairs], end, score)
+    ones, others = ([_without_experts(pair[side]) for pair in pairs] for side in (0, 1))
+    end = min(run.seconds[-1] for run in (*ones, *others))
+    found = difference_in_time(ones, others, end, score)
     return (end, found) if found is not None and found.n == len(pairs) else None
+
+
+def _without_experts(run: TimedRun) -> TimedRun:
+    return dataclasses.replace(run, seconds=tuple(at - run.expert_seconds for at in run.seconds))
