@@ -239,13 +239,15 @@ def places_table(
 
     A pair with fewer than two shared seeds keeps its row, without an interval.
     """
-    lines = [
-        f"gain over {NAMES[against]}",
-        f"{'data set':15s} {'IPC':>3s}  {'arm':12s} {'n':>2s}" + "".join(f"  {score.replace('_', ' '):23s}" for score in scores),
-    ]
+    rows = [("data set", "IPC", "arm", "n", *(score.replace("_", " ") for score in scores))]
     for (dataset, ipc), method in itertools.product(places, methods):
         found = [gains_by_seed(records, score, dataset=dataset, first=method, second=against, ipc=ipc, profile=profile) for score in scores]
-        cells = [interval(list(one.values())) for one in found if len(one) > 1]
-        text = "".join(f"  {cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" for cell in cells)
-        lines.append(f"{dataset:15s} {ipc:3d}  {NAMES[method]:12s} {len(found[0]):2d}{text or '  too few seeds'}")
-    return "\n".join(line.rstrip() for line in lines)
+        cells = [interval(list(one.values())) if len(one) > 1 else None for one in found]
+        shown = [f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" if cell else "too few seeds" for cell in cells]
+        rows.append((dataset, str(ipc), NAMES[method], str(len(found[0])), *shown))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    number = (1, 3)  # columns of whole numbers stand to the right
+    lines = [
+        " ".join(cell.rjust(width) if at in number else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows
+    ]
+    return "\n".join([f"gain over {NAMES[against]}", *(line.rstrip() for line in lines)])

@@ -198,9 +198,16 @@ def test_the_table_of_gaps_is_in_points_and_keeps_what_is_missing():
 
 
 def test_the_table_of_places_pairs_by_seed_and_keeps_what_is_missing():
-    where = {"places": [("pneumoniamnist", 1), ("pneumoniamnist", 7)], "methods": ["endpoint"], "against": "random", "scores": ["auc"]}
-    title, head, there, missing = places_table(RECORDS, profile="fast", **where).splitlines()
-    cell = gain(RECORDS, "auc", dataset="pneumoniamnist", first="endpoint", second="random", ipc=1)
-    assert title.endswith("random real images") and head.endswith("n  auc")
-    assert there.split()[:5] == ["pneumoniamnist", "1", "end", "point", str(cell.n)] and f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" in there
-    assert missing.split() == ["pneumoniamnist", "7", "end", "point", "0", "too", "few", "seeds"]
+    def ranked(record: Record) -> Record:
+        """With an AUC that is no shifted accuracy, so that the two columns can be told apart."""
+        return dataclasses.replace(record, scores={**record.scores, "scores": [{**one, "auc": one["accuracy"] ** 2} for one in record.scores["scores"]]})
+
+    made = [ranked(record) for record in RECORDS]
+    where = {"places": [("pneumoniamnist", 1), ("pneumoniamnist", 7)], "methods": ["endpoint"], "against": "random"}
+    title, head, there, missing = places_table(made, profile="fast", **where).splitlines()
+    cells = [gain(made, score, dataset="pneumoniamnist", first="endpoint", second="random", ipc=1) for score in ("auc", "accuracy")]
+    assert cells[0] != cells[1]
+    assert title.endswith("random real images") and there.split()[:5] == ["pneumoniamnist", "1", "end", "point", str(cells[0].n)]
+    for name, cell in zip(("auc", "accuracy"), cells, strict=True):
+        assert there[head.index(name) :].startswith(f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]")
+    assert missing.split() == ["pneumoniamnist", "7", "end", "point", "0", *["too", "few", "seeds"] * 2]
