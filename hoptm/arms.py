@@ -16,9 +16,11 @@ from hoptm.data import Splits
 from hoptm.embeddings import Features, trained_features
 from hoptm.errors import ConfigError
 from hoptm.evaluate import Recipe
+from hoptm.experts import experts
 from hoptm.leaf import vae_of
 from hoptm.networks import network
 from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
+from hoptm.teachers import taught
 
 Make: TypeAlias = Callable[[Config, Splits], SyntheticSet]
 
@@ -44,6 +46,13 @@ def started(config: Config, splits: Splits) -> SyntheticSet:
 def random(config: Config, splits: Splits) -> SyntheticSet:
     """As many fresh random real images of each class."""
     return baselines.random_subset(splits, config.budget, generator(config.seed, "random images"), seed=config.seed)
+
+
+def random_taught(config: Config, splits: Splits) -> SyntheticSet:
+    """The same random real images, with the labels of the experts that a distillation of this seed has: what such labels are worth by themselves."""
+    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    made = taught(random(config, splits), net, experts(config, splits, progress=False, processes=1))
+    return dataclasses.replace(made, info={**made.info, "method": "random-teacher"})
 
 
 def natural(config: Config, splits: Splits) -> SyntheticSet:
@@ -116,6 +125,7 @@ def upsampled(config: Config, splits: Splits) -> SyntheticSet:
 ARMS: Mapping[str, Make] = {
     "start": started,
     "random": random,
+    "random-teacher": random_taught,
     "natural": natural,
     "herding": herding,
     "kcentre": k_centre,

@@ -182,6 +182,11 @@ def check(config: Config) -> None:
             match.position_weight + match.between_weight + match.shape_weight + match.outcome_weight + sum(match.orders) > 0,
             "no loss has a weight above 0: there is nothing to match",
         ),
+        (match.step_sizes_of in ("all", "each"), f"match.step_sizes_of is {match.step_sizes_of!r}; it must be all or each"),
+        (
+            match.step_sizes_of == "all" or (match.gradient == "exact" and not match.own_start),
+            "a step size for each inner step needs the exact gradient, and a student that starts from an expert",
+        ),
         (match.labels in ("hard", "teacher", "learned"), f"match.labels is {match.labels!r}; it must be hard, teacher or learned"),
         (match.labels == "hard" or match.inner_loss == "cross_entropy", "soft labels need match.inner_loss cross_entropy"),
         (match.lr_labels >= 0, f"match.lr_labels is {match.lr_labels}; it must not be negative"),

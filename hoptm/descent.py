@@ -23,25 +23,25 @@ class Moments:
     """Running means of gradients, and of their squares where the optimiser keeps them (zeros otherwise)."""
 
     leaf: Float[Tensor, "n ..."]
-    lr: Float[Tensor, ""]
+    lr: Float[Tensor, "*steps"]
     leaf_square: Float[Tensor, "n ..."]
-    lr_square: Float[Tensor, ""]
+    lr_square: Float[Tensor, "*steps"]
 
     @staticmethod
-    def none(leaf: Float[Tensor, "n ..."], lr: Float[Tensor, ""]) -> "Moments":
+    def none(leaf: Float[Tensor, "n ..."], lr: Float[Tensor, "*steps"]) -> "Moments":
         """Before the first step."""
         return Moments(torch.zeros_like(leaf), torch.zeros_like(lr), torch.zeros_like(leaf), torch.zeros_like(lr))
 
 
 def sgd(
     leaf: Float[Tensor, "n ..."],
-    lr: Float[Tensor, ""],
+    lr: Float[Tensor, "*steps"],
     for_leaf: Float[Tensor, "n ..."],
-    for_lr: Float[Tensor, ""],
+    for_lr: Float[Tensor, "*steps"],
     moments: Moments,
     match: MatchConfig,
     step: int,
-) -> tuple[Float[Tensor, "n ..."], Float[Tensor, ""], Moments]:
+) -> tuple[Float[Tensor, "n ..."], Float[Tensor, "*steps"], Moments]:
     """The published step: v = momentum v + g; x = x - lr_images v; the step size likewise with `lr_lr`."""
     of_leaf = match.momentum * moments.leaf + for_leaf
     of_lr = match.momentum * moments.lr + for_lr
@@ -51,13 +51,13 @@ def sgd(
 
 def adam(
     leaf: Float[Tensor, "n ..."],
-    lr: Float[Tensor, ""],
+    lr: Float[Tensor, "*steps"],
     for_leaf: Float[Tensor, "n ..."],
-    for_lr: Float[Tensor, ""],
+    for_lr: Float[Tensor, "*steps"],
     moments: Moments,
     match: MatchConfig,
     step: int,
-) -> tuple[Float[Tensor, "n ..."], Float[Tensor, ""], Moments]:
+) -> tuple[Float[Tensor, "n ..."], Float[Tensor, "*steps"], Moments]:
     """Adam on the leaf, whose steps are about `lr_images` an entry, and on log lr, whose steps are about `lr_lr`. `step` counts from 0."""
     first, second = BETAS
     for_log = for_lr * lr  # d L / d log a = a d L / d a

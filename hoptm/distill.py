@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 from tqdm import tqdm
 
@@ -35,6 +35,7 @@ from hoptm.records import best_device
 from hoptm.rendering import Rendering
 from hoptm.scores import predict, score
 from hoptm.synthetic import SyntheticSet, provenance
+from hoptm.teachers import teacher_labels
 from hoptm.trajectories import Trajectories
 
 
@@ -103,7 +104,8 @@ def distill(
     problem = Problem(net, shown, match, compare or matching(match), inner_loss=loss, alive=net.alive.to(where), layout=net.layout, step=step)
     begun = leaf(config, splits, chosen, measured)
     problem = replace(problem, render=begun.rendering)
-    first = State.first(begun.start.to(where), lr, soft.log() if soft is not None and match.labels == "learned" else None)
+    logits = soft.log() if soft is not None and match.labels == "learned" else None
+    first = State.first(begun.start.to(where), lr, logits, each=match.steps if match.step_sizes_of == "each" else 0)
     run = _Run(first, [], [], first.leaf, lr, soft)
     if resume is not None and resume.exists():
         run = _read_run(resume, config, first)
@@ -130,17 +132,9 @@ def distill(
     info = provenance(splits, method=config.method, ipc=config.ipc, seed=config.seed, config=config.as_dict(), selection=run.looks)
     best, last = (
         _as_set(made.cpu(), size, labels, begun.rendering, measured, info, said)
-        for made, size, said in ((run.best_leaf, run.best_lr, run.best_soft), (run.state.leaf, float(run.state.lr), _soft(run.state, soft)))
+        for made, size, said in ((run.best_leaf, run.best_lr, run.best_soft), (run.state.leaf, float(run.state.lr.mean()), _soft(run.state, soft)))
     )
     return Distilled(best, last, run.history, int((~net.alive).sum()))
-
-
-def teacher_labels(net: Network, experts: Trajectories, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-    """The mean probabilities of all experts at the last step they keep, for these standardised images."""
-    with torch.no_grad():
-        each = [net(experts.points(index, [experts.steps[-1]])[0], images).softmax(dim=1) for index in range(experts.count)]
-    mean = torch.stack(each).mean(dim=0)
-    return mean / mean.sum(dim=1, keepdim=True)
 
 
 def _soft(state: State, fixed: Tensor | None) -> Tensor | None:
@@ -228,7 +222,7 @@ def _look_at_validation(run: _Run, problem: Problem, measured: Standardisation, 
     found = score(predict(net, theta, measured, validation.images), validation.labels)
     value = float(getattr(found, judged.select_by))
     if all(value > look[judged.select_by] for look in run.looks):
-        run.best_leaf, run.best_lr, run.best_soft = run.state.leaf, float(run.state.lr), _soft(run.state, run.best_soft)
+        run.best_leaf, run.best_lr, run.best_soft = run.state.leaf, float(run.state.lr.mean()), _soft(run.state, run.best_soft)
     run.looks.append({"iteration": run.state.iteration, "accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy, "auc": found.auc})
 
 

@@ -63,7 +63,8 @@ class State:
     iteration: int
     leaf: Float[Tensor, "n ..."]
     """What is learned: standardised pixels, or codes."""
-    lr: Float[Tensor, ""]
+    lr: Float[Tensor, "*steps"]
+    """The student's step size: one, or one an inner step (N,)."""
     moments: Moments
     mask: Bool[Tensor, "p"] | None = None
     logits: Float[Tensor, "n k"] | None = None
@@ -71,15 +72,15 @@ class State:
     label_moments: Moments | None = None
 
     @staticmethod
-    def first(leaf: Float[Tensor, "n ..."], lr: float, logits: Float[Tensor, "n k"] | None = None) -> "State":
-        """The state before iteration 0."""
-        step_size = torch.tensor(lr, dtype=leaf.dtype, device=leaf.device)
+    def first(leaf: Float[Tensor, "n ..."], lr: float, logits: Float[Tensor, "n k"] | None = None, *, each: int = 0) -> "State":
+        """The state before iteration 0; with `each` above 0 that many step sizes, all `lr`."""
+        step_size = torch.full((each,) if each else (), lr, dtype=leaf.dtype, device=leaf.device)
         return State(0, leaf, step_size, Moments.none(leaf, step_size), None, logits, None if logits is None else Moments.none(logits, step_size))
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen in one outer iteration: the total, each term without its weight, the mask's share, the step size."""
+    """What was seen in one outer iteration: the total, each term without its weight, the mask's share, the step size (or their mean)."""
 
     iteration: int
     start_epoch: int
@@ -128,7 +129,7 @@ def outer_step(
             total=float(total),
             terms={name: float(loss(student, expert)) for name, (_, loss) in terms.items()},
             utilisation=1.0 if mask is None else progressive.utilisation(mask, alive),
-            lr=float(state.lr),
+            lr=float(state.lr.mean()),
             end=steps[-1],
         )
     found = inner.Gradients(total, for_images, for_targets, for_lr, student)
@@ -174,12 +175,12 @@ def _mask(state: State, student: Tensor, expert: Tensor, problem: Problem, progr
 
 def _check_step(iteration: int, leaf: Tensor, lr: Tensor, match: MatchConfig) -> None:
     first, lr_lr = match.step_sizes
-    if not (torch.isfinite(leaf).all() and torch.isfinite(lr)):
+    if not (torch.isfinite(leaf).all() and torch.isfinite(lr).all()):
         words = f"Lower match.lr_images (now {match.lr_images:g}) or match.lr (now {first:g})."
         raise DivergedError(f"the images left the finite numbers at outer iteration {iteration}. {words}")
-    if lr <= 0:
+    if (lr <= 0).any():
         words = f"Lower match.lr_lr (now {lr_lr:g}) or match.iterations, or take match.optimiser adam, which learns its logarithm."
-        raise DivergedError(f"the learned step size would become {float(lr):.3g} at outer iteration {iteration}. {words}")
+        raise DivergedError(f"the learned step size would become {float(lr.min()):.3g} at outer iteration {iteration}. {words}")
 
 
 def draw_plan(count: int, size: int, match: MatchConfig, chance: torch.Generator, steps: int | None = None) -> inner.Plan:

@@ -15,19 +15,31 @@ METHODS = (
     "published-bare",
     "shape",
     "progressive",
+    "fresh",
+    "quantile",
+    "layers",
+    "growing",
     "positions",
     "velocity",
     "curvature",
     "torsion",
     "adaptive",
+    "each-step",
+    "momentum-experts",
+    "averaged-experts",
     "ftd",
     "tesla",
     "datm",
+    "teacher",
+    "learned",
     "outcome",
     "extended",
     "latent",
     "latent-prior",
     "latent-shape",
+    "latent-path",
+    "latent-kmeans",
+    "latent-draws",
     "half",
 )
 
@@ -44,25 +56,39 @@ def of_method(method: str, config: Any) -> dict[str, Any]:
         "published-bare": {"match": plain},
         "shape": {"match": {**plain, **weight}},
         "progressive": {"match": {**plain, **threshold}},
+        "fresh": {"match": {**plain, **threshold, "mask": "fresh"}},
+        "quantile": {"match": {**plain, "mask": "quantile", "quantile": SHARES}},
+        "layers": {"match": {**plain, "mask": "layers", "quantile": SHARES}},
+        "growing": {"match": {**plain, "window": "growing"}},
         "positions": {"match": {**plain, "waypoints": 5, "between_weight": 1.0}, **several},
         "velocity": {"match": {**plain, "waypoints": 5, "orders": (ORDER_WEIGHT,)}, **several},
         "curvature": {"match": {**plain, "waypoints": 5, "orders": (0.0, ORDER_WEIGHT)}, **several},
         "torsion": {"match": {**plain, "waypoints": 5, "orders": (0.0, 0.0, ORDER_WEIGHT)}, **several},
         "adaptive": {"match": {**plain, "end": "adaptive"}},
+        "each-step": {"match": {**plain, "step_sizes_of": "each"}},
+        "momentum-experts": {"match": plain, "experts": {"momentum": 0.9, "decay": "cosine"}},
+        "averaged-experts": {"match": plain, "experts": {"averaging": AVERAGING}},
         "ftd": {"match": plain, "experts": {"optimiser": "flat"}},
         "tesla": {"match": {**plain, "gradient": "truncated"}},
         "datm": {"match": {**plain, "window": "growing", "labels": "learned"}},
+        "teacher": {"match": {**plain, "labels": "teacher"}},
+        "learned": {"match": {**plain, "labels": "learned"}},
         "outcome": {"match": {**plain, "position_weight": 0.0, "outcome_weight": 1.0, "own_start": OWN_START}},
         "extended": {"match": {**plain, **stable, "end": "adaptive", "waypoints": 5, "orders": (0.1,), "outcome_weight": 0.3}, **several},
         "latent": {"match": plain, "latent": {"rendering": "decoded"}},
         "latent-prior": {"match": plain, "latent": {"rendering": "decoded", "prior_weight": CODE_WEIGHT}},
         "latent-shape": {"match": plain, "latent": {"rendering": "decoded", "shape_weight": CODE_WEIGHT}},
+        "latent-path": {"match": {**plain, **weight}, "latent": {"rendering": "decoded"}},
+        "latent-kmeans": {"match": plain, "latent": {"rendering": "decoded", "initial": "kmeans"}},
+        "latent-draws": {"match": plain, "latent": {"rendering": "decoded", "initial": "prior"}},
         "half": {"match": plain, "latent": {"rendering": "upsampled"}},
     }
     return parts[method]
 
 
 ORDER_WEIGHT, OWN_START, CODE_WEIGHT = 0.5, 40, 0.1
+SHARES, AVERAGING = (0.3, 1.0), 0.9
+"""Shares in use at the first and the last iteration; decay of the experts' average, so that it looks about ten steps back."""
 
 
 def _smoke(dataset: str, ipc: int) -> dict[str, Any]:
@@ -103,7 +129,7 @@ def _large(dataset: str, ipc: int) -> dict[str, Any]:
     return parts
 
 
-_KIN = {"latent-prior": "latent", "latent-shape": "latent", "published-bare": "published"}
+_KIN = {**dict.fromkeys(("latent-prior", "latent-shape", "latent-path", "latent-kmeans", "latent-draws"), "latent"), "published-bare": "published"}
 """Methods that take the searched settings of another: the same, and one part more; or, `published-bare`, without the published parts."""
 _PUBLISHED_PARTS = ("shape_weight", "threshold", "threshold_growth", "threshold_every")
 

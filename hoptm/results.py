@@ -20,19 +20,31 @@ NAMES = {
     "published-bare": "published, without its parts",
     "shape": "end point + shape",
     "progressive": "end point + mask",
+    "fresh": "end point + fresh mask",
+    "quantile": "end point + quantile mask",
+    "layers": "end point + mask by layers",
+    "growing": "end point + growing window",
     "positions": "end point + positions",
     "velocity": "end point + velocity",
     "curvature": "end point + curvature",
     "torsion": "end point + torsion",
     "adaptive": "adaptive end",
+    "each-step": "a step size for each step",
+    "momentum-experts": "experts with momentum, decay",
+    "averaged-experts": "averaged experts",
     "ftd": "end point, flat experts",
     "tesla": "end point, truncated gradient",
     "datm": "growing window, learned labels",
+    "teacher": "end point, teacher's labels",
+    "learned": "end point, learned labels",
     "outcome": "outcome alone",
     "extended": "extended",
     "latent": "latent codes",
     "latent-prior": "latent codes + prior",
     "latent-shape": "latent codes + shape of codes",
+    "latent-path": "latent codes + shape of path",
+    "latent-kmeans": "latent codes from k-means",
+    "latent-draws": "latent codes from the prior",
     "half": "end point, half resolution",
     "dm": "distribution matching",
     "dsa": "gradient matching, augmented",
@@ -46,6 +58,7 @@ NAMES = {
     "upsampled": "random at half resolution",
     "start": "the real images it started from",
     "random": "fresh random real images",
+    "random-teacher": "random real, teacher's labels",
     "full": "all real images",
     "ceiling": "all real images, decoded",
 }
@@ -187,8 +200,10 @@ def difference(records: Sequence[Record], score: str, *, dataset: str, first: st
 
 WHOLE = ("full", "ceiling")
 """Arms that train on as many images as train has; their records have IPC 0."""
-HARD = tuple(name for name in NAMES if name != "datm")
-"""Arms with hard labels; those with soft ones stand in a table of their own."""
+SOFT = ("datm", "teacher", "learned", "random-teacher")
+"""Arms with soft labels; they stand in a table of their own."""
+HARD = tuple(name for name in NAMES if name not in SOFT)
+"""Arms with hard labels."""
 
 
 def arms_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], methods: Sequence[str] = HARD, profile: str = "fast") -> str:

@@ -108,6 +108,8 @@ class MatchConfig:
     """Loss of the student's steps: `prior` weighs each class by its share of train, `balanced_softmax` adds the logarithm of that share to the logits."""
     student_momentum: float = 0.0
     """Momentum of the student's own steps."""
+    step_sizes_of: str = "all"
+    """Whose step size is learned: one for `all` inner steps, or one for `each`, all the same at first. A set keeps their mean."""
     labels: str = "hard"
     """Labels of the synthetic images: `hard`; `teacher`: the experts' mean probabilities for the real images they started from;
     `learned`: these to begin with, then learned. Results with soft labels stand in a table of their own."""

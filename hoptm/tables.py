@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hoptm.errors import ConfigError
 from hoptm.intervals import Interval, interval
 from hoptm.records import Record
-from hoptm.results import NAMES, by_seed, select
+from hoptm.results import NAMES, SOFT, by_seed, select
 
 MAIN = ("natural", "random", "herding", "kcentre", "kmeans-decode", "dm", "endpoint", "published", "extended", "latent")
 """Arms of every data set and budget of the main part."""
@@ -20,8 +20,6 @@ DATASETS = ("pneumoniamnist", "pbc-28")
 SMALL_DATASETS = ("phantom", "cxr-open")
 NEVER = {"idm": "IDM (improved distribution matching)"}
 """Rows that the field would expect and that this project does not have; they are shown as `not run`."""
-SOFT = ("datm",)
-"""Arms whose labels are soft: their rows carry a star, because hard and soft labels are not compared."""
 
 
 @dataclass(frozen=True)

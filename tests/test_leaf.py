@@ -4,15 +4,16 @@ import pytest
 import torch
 
 from hoptm import path_losses, unroll
-from hoptm.config import MatchConfig, configure, generator
+from hoptm.config import METHODS, MatchConfig, configure, generator
 from hoptm.data import load, standardisation
-from hoptm.distill import distill, teacher_labels
+from hoptm.distill import distill
 from hoptm.errors import ConfigError
 from hoptm.experts import experts
 from hoptm.leaf import MEAN_NOISE, STARTS, leaf
 from hoptm.networks import network
 from hoptm.outer import Problem, State, draw_plan, matching, outer_step
 from hoptm.synthetic import SyntheticSet, initialise
+from hoptm.teachers import teacher_labels
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -121,11 +122,11 @@ def test_settings_that_fit_no_rendering():
         _config("endpoint", rendering="vae")
 
 
-@pytest.mark.parametrize(
-    "method", ["positions", "velocity", "curvature", "torsion", "adaptive", "shape", "progressive", "extended", "outcome", "ftd", "tesla", "datm"]
-)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_by_its_name(splits, method):
-    config = configure("phantom:450", method=method, ipc=1, seed=0, profile="smoke")
+    config = configure("phantom:450", method=method, ipc=1, seed=0, profile="smoke", latent={"dims": 6, "steps": 30})
+    if method == "momentum-experts":  # they go ten times as far, and the plain optimiser then steps below 0
+        config = config.changed(match={"optimiser": "adam", "lr_images": 0.05})
     done = distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False)
     assert len(done.history) == config.match.iterations and done.synthetic.info["method"] == method
     assert all(abs(look.total) < 1e6 for look in done.history)
@@ -165,3 +166,62 @@ def test_learned_labels_follow_the_engines_gradient(splits):
     found = unroll.path_gradient(net, path_losses.end_point, expert, images, targets.detach(), torch.tensor(0.02), plan, (0, 3))
     (targets * found.targets).sum().backward()
     assert torch.allclose(state.logits, logits - leaf.grad, rtol=1e-3, atol=1e-7)
+
+
+def test_one_part_more_is_one_setting_more():
+    """What a single part changes against the end point, and nothing else."""
+    plain = configure("phantom:450", method="endpoint", ipc=2, seed=3, profile="fast").as_dict()
+    changes = {
+        "fresh": {"match.threshold": 5e-9, "match.mask": "fresh"},
+        "quantile": {"match.mask": "quantile", "match.quantile": [0.3, 1.0]},
+        "layers": {"match.mask": "layers", "match.quantile": [0.3, 1.0]},
+        "growing": {"match.window": "growing"},
+        "each-step": {"match.step_sizes_of": "each"},
+        "momentum-experts": {"experts.momentum": 0.9, "experts.decay": "cosine"},
+        "averaged-experts": {"experts.averaging": 0.9},
+        "teacher": {"match.labels": "teacher"},
+        "learned": {"match.labels": "learned"},
+        "latent-path": {"match.shape_weight": 0.5, "latent.rendering": "decoded"},
+        "latent-kmeans": {"latent.initial": "kmeans", "latent.rendering": "decoded"},
+        "latent-draws": {"latent.initial": "prior", "latent.rendering": "decoded"},
+    }
+    for method, wanted in changes.items():
+        found = configure("phantom:450", method=method, ipc=2, seed=3, profile="fast").as_dict()
+        differs = {
+            f"{part}.{name}": value
+            for part in ("network", "experts", "match", "evaluation", "latent")
+            for name, value in found[part].items()
+            if value != plain[part][name]
+        }
+        assert differs == wanted, method
+
+
+def test_a_step_size_for_each_inner_step(splits, tmp_path):
+    config = configure(
+        "phantom:450", method="each-step", ipc=2, seed=3, profile="smoke", match={"optimiser": "adam", "lr_images": 0.05, "iterations": 4, "validate_every": 2}
+    )
+    paths = experts(config, splits, progress=False, processes=1)
+    seen = []
+    made = distill(config, splits, paths, progress=False, callbacks=[lambda state, look: seen.append((state.lr, look.lr))])
+    assert all(lr.shape == (config.match.steps,) for lr, _ in seen)
+    assert len({round(float(rate), 9) for rate in seen[-1][0]}) == config.match.steps  # each went its own way
+    assert made.last.lr == pytest.approx(float(seen[-1][0].mean())) and seen[-1][1] == pytest.approx(float(seen[-2][0].mean()))
+
+    with pytest.raises(Stop):
+        distill(config, splits, paths, progress=False, resume=tmp_path / "state", save_every=1, callbacks=[stop_at_three])
+    assert torch.equal(distill(config, splits, paths, progress=False, resume=tmp_path / "state").last.images, made.last.images)
+    with pytest.raises(ConfigError, match="a step size for each inner step needs the exact gradient"):
+        config.changed(match={"gradient": "truncated"})
+
+
+def test_step_sizes_of_their_own_follow_the_engines_gradient(splits):
+    net = _net(_config(), splits)
+    chance = generator(0, "rates")
+    images, labels = torch.randn(6, 3, 28, 28, generator=chance), torch.arange(6)
+    match = MatchConfig(steps=3, lr=0.02, lr_lr=1e-6, lr_images=0.0, momentum=0.0, batch=6, step_sizes_of="each")
+    start = net.initial(chance)
+    expert = torch.stack([start, start + 0.01 * torch.randn(start.shape, generator=chance)])
+    plan = draw_plan(6, 28, match, chance)
+    state, _, _ = outer_step(State.first(images, 0.02, each=3), Problem(net, labels, match, matching(match)), expert, plan)
+    found = unroll.path_gradient(net, path_losses.end_point, expert, images, labels, torch.full((3,), 0.02), plan, (0, 3))
+    assert torch.allclose(state.lr, 0.02 - 1e-6 * found.lr, rtol=1e-5) and float(found.lr.abs().min()) > 0
