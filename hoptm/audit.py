@@ -27,10 +27,10 @@ from hoptm.dp_training import matched
 from hoptm.errors import ConfigError, DataError, FileError
 from hoptm.files import read_info, read_tensors, write_tensors, write_text
 from hoptm.intervals import interval
-from hoptm.membership import Roc, Verdict, attack, holm, levelled, likelihood_ratios, power, roc, toss
+from hoptm.membership import Roc, Verdict, attack, clopper_pearson, holm, levelled, likelihood_ratios, power, roc, toss
 from hoptm.pipelines import THREATS, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline
 from hoptm.records import commit, device_words, versions
-from hoptm.retrieval import nearest, retrieval
+from hoptm.retrieval import against_held_out, nearest, retrieval
 from hoptm.scores import predict, score
 
 GROUPS = ("ordinary", "canaries", "initialisers", "canary initialisers")
@@ -187,19 +187,29 @@ def _one(splits: Splits, made: Plan, index: int, run_it: Pipeline, path: Path) -
     info = {
         "seconds": time.process_time() - began, "said": dict(outcome.said),
         "auc": sum(one.auc for one in test) / len(test), "balanced_accuracy": sum(one.balanced_accuracy for one in test) / len(test),
-        **_direct(outcome, shadow, pool, made.members(index)),
+        **_direct(outcome, shadow, pool, splits.train.labels[made.pool], made.members(index)),
     }  # fmt: skip
     write_tensors(path, {name: values.float() for name, values in found.items()}, info)
 
 
-def _direct(outcome: Outcome, shadow: Shadow, pool: Tensor, held: Tensor) -> dict[str, Any]:
-    """What the images themselves tell: whose nearest image of the pool is a member, and the ranks of the initialisers among the members."""
+def _direct(outcome: Outcome, shadow: Shadow, pool: Tensor, labels: Tensor, held: Tensor) -> dict[str, Any]:
+    """What the images themselves tell: whose nearest image of the pool is a member, the ranks of the initialisers among the members, and
+    how many non-members of the same kind lie nearer. `labels` are the true ones, canaries' too."""
     if outcome.images is None:
         return {}
     real = pool.float() / 255
     _, found = nearest(outcome.images, real, 1)
     ranks = retrieval(outcome.images, real[held], shadow.chosen)
-    return {"nearest_is_member": held[found[:, 0]].tolist(), "ranks": list(ranks.ranks), "candidates": ranks.candidates}
+    shares = against_held_out(outcome.images, real[held], shadow.chosen, labels[held], real[~held], labels[~held])
+    return {"nearest_is_member": held[found[:, 0]].tolist(), "ranks": list(ranks.ranks), "candidates": ranks.candidates, "shares": list(shares)}
+
+
+def _found(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Retrieval of initialisers over all shadows: found at once, and the mean share of non-members of their kind that lie nearer (1/2 by chance)."""
+    ranks = [rank for info in infos for rank in info["ranks"]]
+    hits = sum(rank == 0 for rank in ranks)
+    shares = interval([sum(info["shares"]) / len(info["shares"]) for info in infos])
+    return {"hits": hits, "images": len(ranks), "interval": list(clopper_pearson(hits, len(ranks))), "share": dataclasses.asdict(shares)}
 
 
 def scores_of(folder: Path, arm: str, shadows: int) -> dict[str, Tensor]:
@@ -209,12 +219,13 @@ def scores_of(folder: Path, arm: str, shadows: int) -> dict[str, Tensor]:
 
 
 def report(splits: Splits, settings: AuditSettings, folder: Path, arms: Sequence[str]) -> dict[str, Any]:
-    """What the audit found, plain JSON: settings, threat models, size and power of one test, verdicts and curves of each finished arm.
+    """What the audit found of `arms`, and of others that `folder` knows, plain JSON: settings, threat models, size and power of a test, verdicts and curves.
 
     `detected` holds after Holm's correction over all tests of the report, so that one false alarm anywhere has a chance of at most 5 %.
     """
     made = plan(splits, settings)
     counts = {name: int((made.group == index).sum()) for index, name in enumerate(GROUPS)}
+    arms = [*arms, *(arm for arm in ARMS if arm not in arms and (folder / arm).is_dir())]
     whole = [arm for arm in arms if all(_file(folder, arm, index).exists() for index in range(settings.shadows))]
     chance = generator(settings.seed, "attack")
     judged = {arm: _judged(made, folder, arm) for arm in whole}
@@ -250,6 +261,7 @@ def _judged(made: Plan, folder: Path, arm: str) -> dict[str, Any]:
                 attacks[threat][name] = {**_plain(found), "curve": [curve.fpr.tolist(), curve.tpr.tolist()]}
     scores_on_test = {name: dataclasses.asdict(interval([info[name] for info in infos])) for name in ("auc", "balanced_accuracy")}
     direct = {name: [info[name] for info in infos] for name in ("nearest_is_member", "ranks", "candidates") if name in infos[0]}
+    direct |= {"found": _found(infos)} if "shares" in infos[0] else {}
     return {"attacks": attacks, "test": scores_on_test, "direct": direct, "seconds": sum(info["seconds"] for info in infos), "said": infos[0]["said"]}
 
 
@@ -282,8 +294,14 @@ _COST = {"random": 0.7, "full": 1.0, "latent": 3.5, "dp-sgd": 2.0, **dict.fromke
 
 
 def write(report: Mapping[str, Any], folder: Path, out: Path) -> Path:
-    """Write the report as `out`/NAME/audit.json and beside it the scores of each finished arm; returns the folder. Raises FileError."""
+    """Write the report as `out`/NAME/audit.json and beside it the scores of each finished arm; returns the folder.
+
+    Raises FileError, before anything is written, where a report with arms that this one lacks would be lost.
+    """
     target = out / f"{report['dataset']['name'].replace(':', '-')}-seed{report['settings']['seed']}"
+    lost = sorted(set(read(target)["arms"]) - set(report["arms"])) if (target / "audit.json").exists() else []
+    if lost:
+        raise FileError(f"{target}: holds a report with {', '.join(lost)}, which this audit has not finished. Audit these arms too, or name another --out.")
     for arm in report["arms"]:
         info = {"arm": arm, "dataset": report["dataset"], "settings": report["settings"]}
         write_tensors(target / f"{arm}.safetensors", scores_of(folder, arm, report["settings"]["shadows"]), info)

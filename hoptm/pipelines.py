@@ -88,6 +88,7 @@ class Shadow:
             self.splits.info.name, method="published", ipc=made.ipc, seed=1000 * made.seed + self.index, profile="fast",
             network={"width": made.width}, experts={"count": made.experts, "epochs": made.epochs},
             match={**match, "start_epochs": (0, max(1, made.epochs - 2)), "expert_epochs": min(2, made.epochs)}, latent={"steps": made.vae_steps},
+            evaluation={"steps": 1},  # one look at validation, at the end, has nothing to choose from
         )  # fmt: skip
 
     @property

@@ -68,3 +68,30 @@ def retrieval(images: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], star
     own = found.gather(1, truth[:, None])
     ranks = (found <= own).sum(dim=1) - 1
     return Retrieval(tuple(int(rank) for rank in ranks), len(real))
+
+
+def against_held_out(
+    images: Float[Tensor, "n ..."],
+    real: Float[Tensor, "m ..."],
+    started: Sequence[int] | Int64[Tensor, "n"],
+    labels: Int64[Tensor, "m"],
+    held_out: Float[Tensor, "h ..."],
+    held_labels: Int64[Tensor, "h"],
+) -> tuple[float, ...]:
+    """For each image the share of held-out images of its initialiser's class that lie as near as the initialiser does, or nearer; 0 to 1.
+
+    Images of one class look alike, so an initialiser ranks above chance among images of all classes even where nothing of it is left. Among
+    held-out images of its own class its place is uniform then, and the mean share is 1/2 (half a place is added, as in `Retrieval.typical`).
+    Raises DataError for a class without held-out images, else as `retrieval`.
+    """
+    truth = torch.as_tensor(started)
+    if len(truth) != len(images):
+        raise DataError(f"{len(images)} images and {len(truth)} initialisers were given; each image has one.")
+    own = torch.stack([distances(image[None], real[index][None])[0, 0] for image, index in zip(images, truth, strict=True)])
+    others, shares = distances(images, held_out), []
+    for row, mine, label in zip(others, own, labels[truth], strict=True):
+        alike = row[held_labels == label]
+        if not len(alike):
+            raise DataError(f"no held-out image has class {int(label)}, so there is nothing to compare its initialisers with.")
+        shares.append((int((alike <= mine).sum()) + 0.5) / (len(alike) + 1))
+    return tuple(shares)

@@ -141,6 +141,11 @@ def test_a_report_is_written_and_read(splits: Splits, tmp_path: Path) -> None:
     assert target.name == "phantom-900-seed0" and read(target) == json.loads(json.dumps(found))
     stored = scores_of(tmp_path / "work", "random", 4)
     assert set(stored) == {"confidence", "nearness"} and stored["confidence"].shape == (4, 420)
+    planted = found["arms"]["random"]["direct"]["found"]  # a real subset: every image is its own initialiser
+    assert planted["hits"] == planted["images"] == 4 * 3 * few.ipc and planted["share"]["mean"] < 0.05
+    with pytest.raises(FileError, match="holds a report with random"):
+        write({**found, "arms": {}}, tmp_path / "work", tmp_path / "out")
+    assert set(report(splits, few, tmp_path / "work", ["pixel-noise"])["arms"]) == {"random"}  # what the folder holds is not forgotten
     (target / "audit.json").write_text("{}")
     with pytest.raises(FileError, match="no report"):
         read(target)

@@ -5,7 +5,7 @@ import torch
 
 from hoptm.config import generator
 from hoptm.errors import DataError
-from hoptm.retrieval import Retrieval, distances, nearest, retrieval
+from hoptm.retrieval import Retrieval, against_held_out, distances, nearest, retrieval
 
 REAL = torch.rand(50, 1, 4, 4, generator=generator(0, "real"))
 
@@ -38,3 +38,22 @@ def test_odd_shapes_are_refused() -> None:
         distances(torch.zeros(1, 1, 5, 5), REAL)
     with pytest.raises(DataError, match="initialisers were given"):
         retrieval(REAL[:2], REAL, [0])
+
+
+def test_looking_like_ones_class_is_not_being_found() -> None:
+    """Images that know their class and no image of it: high among all, in the middle of the held-out ones of the class."""
+    chance = generator(5)
+    bright = torch.tensor([0.1, 0.9])[:, None, None, None]
+    draw = lambda count: (bright.expand(2, 1, 4, 4).repeat_interleave(count, 0) + 0.05 * torch.randn(2 * count, 1, 4, 4, generator=chance)).clamp(0, 1)  # noqa: E731
+    real, held, made = draw(40), draw(30), draw(40)
+    labels, held_labels = torch.arange(2).repeat_interleave(40), torch.arange(2).repeat_interleave(30)
+    started = torch.arange(80)
+    assert retrieval(made, real, started).typical < 0.35  # half of the candidates are of another class
+    shares = torch.tensor(against_held_out(made, real, started, labels, held, held_labels))
+    assert 0.4 < float(shares.mean()) < 0.6
+    copies = against_held_out(real + 0.01 * torch.randn(real.shape, generator=chance), real, started, labels, held, held_labels)
+    assert set(copies) == {0.5 / 31}
+    with pytest.raises(DataError, match="no held-out image has class 1"):
+        against_held_out(made, real, started, labels, held[:30], held_labels[:30])
+    with pytest.raises(DataError, match="initialisers were given"):
+        against_held_out(made, real, [0, 1, 2], labels, held, held_labels)
