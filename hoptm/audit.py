@@ -260,7 +260,7 @@ def _judged(made: Plan, folder: Path, arm: str) -> dict[str, Any]:
                 curve = thinned(roc(likelihood_ratios(scores[:, where], member[:, where]), member[:, where]))
                 attacks[threat][name] = {**_plain(found), "curve": [curve.fpr.tolist(), curve.tpr.tolist()]}
     scores_on_test = {name: dataclasses.asdict(interval([info[name] for info in infos])) for name in ("auc", "balanced_accuracy")}
-    direct = {name: [info[name] for info in infos] for name in ("nearest_is_member", "ranks", "candidates") if name in infos[0]}
+    direct: dict[str, Any] = {name: [info[name] for info in infos] for name in ("nearest_is_member", "ranks", "candidates") if name in infos[0]}
     direct |= {"found": _found(infos)} if "shares" in infos[0] else {}
     return {"attacks": attacks, "test": scores_on_test, "direct": direct, "seconds": sum(info["seconds"] for info in infos), "said": infos[0]["said"]}
 
