@@ -7,7 +7,7 @@ second time as claims on other data, under this project's settings.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hoptm.comparisons import SETS, Engine, Gain, Gap, GapBelow, Leaks, Nothing, Reach, Replayed, Within
+from hoptm.comparisons import SETS, Engine, Gain, Gap, GapBelow, Leaks, Nothing, OnGpu, Reach, Replayed, Within
 from hoptm.equal_bytes import BUDGETS, PAIRS, count_of
 from hoptm.results import NAMES
 from hoptm.transcribed import transcribed
@@ -93,6 +93,21 @@ def orders() -> list[Claim]:
     return [_gain("project", _SUMMARY, order, "endpoint", *setting) for order in ("positions", "velocity", "curvature", "torsion") for setting in _TEN]
 
 
+def curricula() -> list[Claim]:
+    """Each mask and window that is not the published one, and each end, added to the end point."""
+    return [_gain("project", _SUMMARY, part, "endpoint", *setting) for part in ("fresh", "quantile", "layers", "growing", "adaptive") for setting in _TEN]
+
+
+def teachers() -> list[Claim]:
+    """Experts that were trained otherwise, and a student that learns a step size for each of its steps, against plain ones."""
+    return [_gain("project", _SUMMARY, part, "endpoint", *setting) for part in ("momentum-experts", "averaged-experts", "each-step") for setting in _TEN]
+
+
+def taught() -> list[Claim]:
+    """Soft labels: distilled images against random real ones, both under the labels of the same experts; never against hard labels."""
+    return [_gain("project", _SUMMARY, part, "random-teacher", *setting) for part in ("teacher", "learned") for setting in _TEN]
+
+
 def extended() -> list[Claim]:
     """The extended method against the end point and random images, and the aim that joins them."""
     found = [_gain("project", _SUMMARY, "extended", rival, *setting) for rival in ("endpoint", "random") for setting in (*_GRID, ("cxr-open", 10, "tuned"))]
@@ -104,8 +119,9 @@ def extended() -> list[Claim]:
 
 
 def latent() -> list[Claim]:
-    """Latent codes at equal images: against pixels, random images and the controls of a decoder, and what each regulariser adds."""
-    return [_gain("project", _SUMMARY, first, second, *setting) for first, second in PAIRS for setting in _TEN]
+    """Latent codes at equal images: against pixels, random images and the controls of a decoder, and what each regulariser and each start of the codes adds."""
+    pairs = (*PAIRS, ("latent-path", "latent"), ("latent-kmeans", "latent"), ("latent-draws", "latent"))
+    return [_gain("project", _SUMMARY, first, second, *setting) for first, second in pairs for setting in _TEN]
 
 
 def latent_bytes() -> list[Claim]:
@@ -144,7 +160,7 @@ def engine() -> list[Claim]:
         Claim(against + "promised", f"width 128, {lean}: time below 0.85, memory below 1/8", "project", record, limits),
         *(Claim(against + kind, f"width {width}, {arm}: time below {bound}", "project", record, (Engine(steps, width, arm, "pairs", bound),))
           for kind, arm, steps, width, bound in timed),
-        Claim(against + "aim", "on a GPU: time below 0.2", "project", record, (Nothing("no run on a GPU on record"),)),
+        Claim(against + "aim", "on a GPU: time below 0.2", "project", "stored run on a GPU", (OnGpu(80, 128, 0.2), OnGpu(20, 32, 0.2))),
         *(Claim(quickly, f"{SETS[name]}, IPC {ipc}, above {bound}", "project", record, (Within(name, ipc, score, seconds, bound),))
           for name, ipc, score, seconds, bound in quick),
     ]  # fmt: skip
@@ -155,7 +171,11 @@ def leakage() -> list[Claim]:
     kinds = {"pixel-real": "pixels that start from real images", "pixel-noise": "pixels that start from noise", "latent": "codes and their decoder",
              "dp-4": "one noisy release, epsilon 4"}  # fmt: skip
     words = "the attacks of the audit find nothing, which would not be privacy"
-    return [Claim(words, f"PneumoniaMNIST, {kind}", "project", "hoptm audit", (Leaks(arm, "pneumoniamnist"),)) for arm, kind in kinds.items()]
+    return [
+        Claim(words, f"{SETS[name]}, {kind}", "project", "hoptm audit", (Leaks(arm, name),))
+        for name in ("pneumoniamnist", "pbc-28")
+        for arm, kind in kinds.items()
+    ]
 
 
 FAMILIES: Mapping[str, Callable[[], list[Claim]]] = {
@@ -165,6 +185,9 @@ FAMILIES: Mapping[str, Callable[[], list[Claim]]] = {
     "the paper's table, our data": rows_elsewhere,
     "end point against random": distilled,
     "further orders": orders,
+    "masks, windows and ends": curricula,
+    "teachers and students": teachers,
+    "soft labels": taught,
     "the extended method": extended,
     "latent codes": latent,
     "latent codes, equal bytes": latent_bytes,

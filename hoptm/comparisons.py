@@ -127,6 +127,21 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class OnGpu:
+    """The time of a recorded step on a GPU against plain autograd there, the median of interleaved turns; the claim is to lie below the bound."""
+
+    steps: int
+    width: int
+    bound: float
+
+    def measure(self, evidence: Evidence) -> Measured:
+        """The one ratio that the stored run holds; it says what its device was."""
+        settings = [one for one in evidence.gpu.get("settings", ()) if (one["setting"]["steps"], one["setting"]["width"]) == (self.steps, self.width)]
+        values = tuple(one["arms"]["adjoint, recorded"]["time_ratio"] for one in settings[:1])
+        return Measured(f"time at T {self.steps}", values, self.bound, False, 1, "" if values else "not in the stored run on a GPU", ".3f", False)
+
+
+@dataclass(frozen=True)
 class Within:
     """The gain over random images that a run from nothing has reached within so many CPU seconds; the claim is to lie above the bound."""
 
@@ -194,6 +209,7 @@ def gather(records: Sequence[Record] | None = None) -> Evidence:
         _read(bench / "engine.json"),
         [_read(path) for path in sorted((bench / "time_to_quality").glob("*.json"))],
         {name: max(one.errors.values()) if not any(one.masks.values()) and not _undefined(one) else math.inf for name, one in replays.items()},
+        _read(bench / "gpu.json"),
         [_read(path) for path in sorted(audits.glob("*/audit.json"))],
     )
 

@@ -158,6 +158,11 @@ def check(config: Config) -> None:
             f"{match.waypoints} waypoints do not fall on stored checkpoints: a segment has {kept} (match.expert_epochs times experts.per_epoch), "
             f"which must be a multiple of {match.waypoints - 1}",
         ),
+        (
+            match.waypoints or not match.shape_weight or (match.mask == "sticky" and match.threshold is not None) or kept % 2 == 0,
+            f"the middle of a segment of {kept} checkpoints (match.expert_epochs times experts.per_epoch) is none of them, where the shape potential looks: "
+            "make experts.per_epoch even",
+        ),
         (match.waypoints == 0 or match.waypoints > len(match.orders), f"{len(match.orders)} orders need {len(match.orders) + 1} waypoints or more"),
         (min((match.position_weight, match.between_weight, match.outcome_weight, *match.orders)) >= 0, "weights of losses must not be negative"),
         (0 <= match.orders_rise <= 1, f"match.orders_rise is {match.orders_rise}; it must lie in 0 .. 1"),
@@ -201,6 +206,7 @@ def check(config: Config) -> None:
             f"match.per_class is {match.per_class}; each class needs 1 image or more, and latent.initial kmeans knows equal budgets alone",
         ),
         (match.keep >= 0, f"match.keep is {match.keep}; it must be 0 or more"),
+        (match.memory_mb >= 0, f"match.memory_mb is {match.memory_mb}; it must be 0 or more"),
         (0 <= match.student_momentum < 1, f"match.student_momentum is {match.student_momentum}; it must lie in 0 .. 1"),
         (experts.per_epoch >= 1, "experts.per_epoch must be 1 or more"),
         (0 <= experts.momentum < 1 and 0 <= experts.averaging < 1, "experts.momentum and experts.averaging must lie in 0 .. 1"),

@@ -6,6 +6,7 @@ network is trained on the images and scored on validation; the best look is kept
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from hoptm.errors import FileError
 from hoptm.experts import experts as train_experts
 from hoptm.experts import steps_per_epoch
 from hoptm.files import read_tensors, write_tensors
-from hoptm.inner import InnerLoss, Step
+from hoptm.inner import Eager, InnerLoss, Step
 from hoptm.kernels import fastest
 from hoptm.leaf import leaf
 from hoptm.matching import Matching, Terms, matching, outcome
@@ -104,6 +105,8 @@ def distill(
     problem = Problem(net, shown, match, compare or matching(match), inner_loss=loss, alive=net.alive.to(where), layout=net.layout, step=step)
     begun = leaf(config, splits, chosen, measured)
     problem = replace(problem, render=begun.rendering)
+    if match.memory_mb:
+        problem = replace(problem, match=replace(match, keep=_kept_within(problem, begun.start.to(where), config.seed, splits.size)))
     logits = soft.log() if soft is not None and match.labels == "learned" else None
     first = State.first(begun.start.to(where), lr, logits, each=match.steps if match.step_sizes_of == "each" else 0)
     run = _Run(first, [], [], first.leaf, lr, soft)
@@ -135,6 +138,18 @@ def distill(
         for made, size, said in ((run.best_leaf, run.best_lr, run.best_soft), (run.state.leaf, float(run.state.lr.mean()), _soft(run.state, soft)))
     )
     return Distilled(best, last, run.history, int((~net.alive).sum()))
+
+
+def _kept_within(problem: Problem, start: Tensor, seed: int, size: int) -> int:
+    """How many inner steps `match.memory_mb` lets the engine keep, said in one line."""
+    match, chance = problem.match, generator(seed, "memory")
+    plan = draw_plan(len(problem.labels), size, match, chance).to(start.device)
+    with torch.no_grad():
+        images = problem.render(start)
+    step = problem.step or Eager(problem.predict, problem.inner_loss)
+    found = adjoint.steps_within(match.memory_mb * 1e6, step, problem.predict.initial(chance).to(start.device), images, problem.labels, plan)
+    print(f"hoptm: {found} of {match.steps} inner steps are kept for the backward sweep within {match.memory_mb:g} MB", file=sys.stderr)
+    return found
 
 
 def _soft(state: State, fixed: Tensor | None) -> Tensor | None:

@@ -52,11 +52,11 @@ class Matching:
 def matching(match: MatchConfig) -> Matching:
     """The matching that the settings describe.
 
-    Waypoints are evenly spaced in time on both paths, rounded to the nearest step. Only the published three are not: their
-    middle is inner step N // 2 and epoch (2 t + M) // 2, which for odd M is not the same share of the way; kept as published.
+    Waypoints are evenly spaced in time on both paths, rounded to the nearest step. Only the three of the published method, the shape potential
+    with its mask, are not: their middle is inner step N // 2 and epoch (2 t + M) // 2, which for odd M is not the same share of the way.
     """
     count, length = waypoint_count(match), match.expert_epochs
-    published = match.waypoints == 0 and match.shape_weight != 0
+    published = match.waypoints == 0 and match.shape_weight != 0 and match.mask == "sticky" and match.threshold is not None
 
     def epochs(start: int) -> Sequence[int | Fraction]:
         if match.own_start:

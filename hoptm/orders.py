@@ -42,14 +42,16 @@ def of_order(order: int) -> PathLoss:
 
 
 def velocity(student: Float[Tensor, "k p"], expert: Float[Tensor, "k p"]) -> Float[Tensor, ""]:
-    """1 - the cosine between the k-th chords of student and expert, the mean over the K - 1 chords; 0 to 2.
+    """1 - the cosine between the k-th chords of student and expert, the mean over those along which the expert moves; 0 to 2.
 
     A chord is minus the mean gradient of its stretch times its length in steps, so this compares directions of mean gradients.
-    A student that does not move scores 1 and has no gradient of its own making there. Raises ConfigError for K < 2.
+    A student that does not move scores 1 and has no gradient of its own making there. Where the expert stands still there is no direction
+    to compare; if it does so everywhere the loss is 0. Raises ConfigError for K < 2.
     """
     _enough(student, 1)
     ours, theirs = (F.normalize(torch.diff(path, dim=0), dim=1, eps=EPS) for path in (student, expert))
-    return 1.0 - (ours * theirs).sum(dim=1).mean()
+    cosines, moving = (ours * theirs).sum(dim=1), (theirs != 0).any(dim=1)
+    return 1.0 - cosines[moving].mean() if bool(moving.any()) else cosines.sum() * 0.0
 
 
 def difference(student: Float[Tensor, "k p"], expert: Float[Tensor, "k p"], order: int) -> Float[Tensor, ""]:

@@ -49,12 +49,13 @@ def of_method(method: str, config: Any) -> dict[str, Any]:
     threshold, weight = {"threshold": config.match.threshold or 5e-9}, {"shape_weight": config.match.shape_weight or 0.5}
     plain: dict[str, Any] = {"shape_weight": 0.0, "threshold": None}
     several = {"experts": {"per_epoch": config.experts.per_epoch * 4 // math.gcd(4, config.match.expert_epochs * config.experts.per_epoch)}}
+    halves = {"experts": {"per_epoch": config.experts.per_epoch * 2 // math.gcd(2, config.match.expert_epochs * config.experts.per_epoch)}}
     stable = {"optimiser": "adam", "lr_images": 0.05, "lr_lr": None}
     parts: dict[str, dict[str, Any]] = {
         "endpoint": {"match": plain},
         "published": {"match": {**weight, **threshold}},
         "published-bare": {"match": plain},
-        "shape": {"match": {**plain, **weight}},
+        "shape": {"match": {**plain, **weight}, **halves},
         "progressive": {"match": {**plain, **threshold}},
         "fresh": {"match": {**plain, **threshold, "mask": "fresh"}},
         "quantile": {"match": {**plain, "mask": "quantile", "quantile": SHARES}},
@@ -78,7 +79,7 @@ def of_method(method: str, config: Any) -> dict[str, Any]:
         "latent": {"match": plain, "latent": {"rendering": "decoded"}},
         "latent-prior": {"match": plain, "latent": {"rendering": "decoded", "prior_weight": CODE_WEIGHT}},
         "latent-shape": {"match": plain, "latent": {"rendering": "decoded", "shape_weight": CODE_WEIGHT}},
-        "latent-path": {"match": {**plain, **weight}, "latent": {"rendering": "decoded"}},
+        "latent-path": {"match": {**plain, **weight}, "latent": {"rendering": "decoded"}, **halves},
         "latent-kmeans": {"match": plain, "latent": {"rendering": "decoded", "initial": "kmeans"}},
         "latent-draws": {"match": plain, "latent": {"rendering": "decoded", "initial": "prior"}},
         "half": {"match": plain, "latent": {"rendering": "upsampled"}},

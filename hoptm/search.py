@@ -145,6 +145,26 @@ def search(
     return {"changes": best.user_attrs["changes"], "score": best.value, "trials": finished, "method": method, "ipc": ipc, "dataset": dataset}
 
 
+def trials_in(journal: Path) -> tuple[int, int]:
+    """Finished trials of a stored search, and how many of them diverged. Read as plain lines of JSON, so Optuna is not needed.
+
+    Raises DataError for a file that is no journal.
+    """
+    finished, diverged = 0, 0
+    try:
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            finished += entry["op_code"] == _STATE_OF_TRIAL and entry["state"] in _FINISHED
+            diverged += entry["op_code"] == _ATTRIBUTE_OF_TRIAL and "diverged" in entry["user_attr"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{journal}: not a journal of a search ({error}). Make one with data/make_search.py.") from error
+    return finished, diverged
+
+
+_STATE_OF_TRIAL, _ATTRIBUTE_OF_TRIAL, _FINISHED = 6, 8, (1, 2, 3)
+"""Optuna's numbers in a journal: what a line sets, and the states complete, pruned and failed."""
+
+
 def validation_score(config: Config, splits: Splits) -> float:
     """Distil; the best of the run's own looks at validation. The test split is not read."""
     done = distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False)

@@ -123,6 +123,8 @@ class MatchConfig:
     """Images of each class, in the order of the labels; empty: `ipc` of each."""
     keep: int = 0
     """Inner steps whose work is kept for the backward sweep: time for memory; the same result."""
+    memory_mb: float = 0.0
+    """Above 0: as many steps are kept as fit into so many megabytes together with the path, whatever `keep` says."""
 
     @property
     def step_sizes(self) -> tuple[float, float]:

@@ -36,6 +36,8 @@ class Evidence:
     """Stored runs of `benchmarks/time_to_quality.py`."""
     replays: Mapping[str, float] = field(default_factory=dict)
     """Largest relative error of each golden file; infinite where a mask differs."""
+    gpu: Mapping[str, Any] = field(default_factory=dict)
+    """The stored run of `benchmarks/gpu.py`."""
     audits: Sequence[Mapping[str, Any]] = ()
     """Stored reports of `hoptm audit`."""
 

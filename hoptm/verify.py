@@ -64,6 +64,7 @@ def verify(path: Path) -> Verdict:
     match = MatchConfig(
         steps=int(golden["T"]), expert_epochs=int(golden["expert_epochs"]), lr_images=float(golden["lr_img"]), lr_lr=float(golden["lr_lr"]),
         momentum=float(golden["momentum"]), shape_weight=float(golden["lamb"]), threshold_growth=1.0, augmentation="none",
+        threshold=1.0,  # each iteration of the file has its own
     )  # fmt: skip
     state, problem = State.first(images, float(golden["lr_0"])), Problem(predict, labels, match, matching(match))
     errors: dict[str, float] = {}

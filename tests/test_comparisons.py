@@ -8,7 +8,7 @@ import pytest
 from known_findings import arm, record
 
 from hoptm import comparisons as module
-from hoptm.comparisons import Engine, Gain, Gap, GapBelow, Leaks, Nothing, Reach, Replayed, Within, gather
+from hoptm.comparisons import Engine, Gain, Gap, GapBelow, Leaks, Nothing, OnGpu, Reach, Replayed, Within, gather
 from hoptm.errors import FileError
 from hoptm.verdicts import NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED, UNTESTED, Evidence
 
@@ -79,6 +79,12 @@ def test_the_benchmark_is_read_by_setting_and_arm() -> None:
     assert Engine(20, 32, "compiled", "memory_ratio", 0.125).measure(made).verdict == NOT_REPRODUCED
     for lacking in (Engine(20, 32, "eager", "pairs", 0.5), Engine(80, 32, "compiled", "pairs", 0.5)):
         assert lacking.measure(made).verdict == UNTESTED and lacking.measure(made).missing == "not in the stored benchmark"
+
+
+def test_a_run_on_a_gpu_is_read_by_setting() -> None:
+    made = Evidence(gpu={"settings": [{"setting": {"steps": 80, "width": 128}, "arms": {"adjoint, recorded": {"time_ratio": 0.18}}}]})
+    assert OnGpu(80, 128, 0.2).measure(made).verdict == REPRODUCED and OnGpu(80, 128, 0.15).measure(made).verdict == NOT_REPRODUCED
+    assert OnGpu(20, 32, 0.2).measure(made).verdict == UNTESTED and OnGpu(20, 32, 0.2).measure(Evidence()).missing
 
 
 def test_a_curve_is_read_at_its_last_point_on_the_clock() -> None:

@@ -67,6 +67,29 @@ def test_distilling_brings_the_student_closer(splits, paths):
     assert late < 0.97 * early
 
 
+def test_a_growing_window_opens_from_the_first_start_to_the_last():
+    match = MatchConfig(start_epochs=(2, 8), window="growing", iterations=11)
+    seen = [module._window(match, iteration) for iteration in range(11)]
+    assert seen[0] == (2, 3) and seen[-1] == (2, 8) and seen[5] == (2, 5) and seen == sorted(seen)
+    assert module._window(MatchConfig(start_epochs=(2, 8), iterations=11), 0) == (2, 8)
+
+
+def test_a_growing_window_is_where_starts_are_drawn_from(splits, paths):
+    early, late = (
+        [look.start_epoch for look in _run(splits, paths, _config("growing", iterations=24, validate_every=24)).history][part]
+        for part in (slice(8), slice(-8, None))
+    )
+    assert set(early) == {0} and set(late) == {0, 1}
+
+
+@pytest.mark.parametrize(("megabytes", "kept"), [(0.001, "0 of 4"), (1000.0, "4 of 4")])
+def test_steps_are_kept_as_memory_allows(splits, paths, capsys, megabytes, kept):
+    plain = _run(splits, paths, _config("endpoint"))
+    found = _run(splits, paths, _config("endpoint", memory_mb=megabytes))
+    assert f"hoptm: {kept} inner steps are kept" in capsys.readouterr().err
+    assert torch.allclose(found.last.images, plain.last.images, rtol=1e-4, atol=1e-5)
+
+
 def test_a_run_stopped_at_any_iteration_resumes_to_the_same_bits(splits, paths, tmp_path):
     whole = _run(splits, paths, _config())
 
@@ -155,7 +178,7 @@ def test_too_few_images_in_a_class(splits, paths):
 
 def test_the_published_middle():
     for length, start, middle in ((2, 0, 1), (2, 3, 4), (3, 0, 1), (3, 1, 2)):
-        compare = matching(MatchConfig(steps=7, expert_epochs=length, shape_weight=0.5))
+        compare = matching(MatchConfig(steps=7, expert_epochs=length, shape_weight=0.5, threshold=1e-6))
         assert compare.student_steps == (0, 3, 7)
         assert compare.expert_epochs(start) == (start, middle, start + length)
     assert matching(MatchConfig(steps=7)).student_steps == (0, 7)

@@ -140,6 +140,16 @@ def test_training_lowers_the_error_of_reconstructions(vae: Vae, train: Train) ->
     assert errors[0] > 0.9 and errors[1] < 0.15, errors  # standardised pixels have variance 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_works_at_64_pixels(channels: int) -> None:
+    train = Train(*blobs(48, channels, 64))
+    real = standardisation(train).apply(train.images)
+    settings = dataclasses.replace(SMALL, steps=60)
+    before, after = (train_vae(train, dataclasses.replace(settings, steps=steps), generator(1, "vae")) for steps in (1, 60))
+    errors = [float((one.decode(one.encode(real)) - real).square().mean()) for one in (before, after)]
+    assert after.decode(after.encode(real)).shape == (48, channels, 64, 64) and errors[1] < 0.7 * errors[0]
+
+
 def test_the_loss_is_the_evidence_bound(train: Train) -> None:
     """Against torch.distributions: minus beta (log p(x | z) + constant - KL), pixel noise of variance beta, over the pixels."""
     config = VaeConfig(dims=3, width=2, beta=0.4)

@@ -115,6 +115,38 @@ def test_waypoints_are_aligned_in_time():
     assert odd.expert_epochs(0) == (0, Fraction(3, 2), 3), "only the published middle may be out of step"
 
 
+def test_only_the_published_method_is_out_of_step():
+    odd = {"steps": 7, "expert_epochs": 3, "shape_weight": 0.5}
+    assert matching(MatchConfig(**odd, threshold=1e-6)).expert_epochs(0) == (0, 1, 3)
+    for other in ({}, {"threshold": 1e-6, "mask": "fresh"}, {"mask": "quantile", "quantile": (0.5, 1.0)}):
+        compare = matching(MatchConfig(**odd, **other))
+        assert compare.expert_epochs(0) == (0, Fraction(3, 2), 3) and compare.student_steps == (0, 4, 7)
+    with pytest.raises(ConfigError, match=r"make experts\.per_epoch even"):
+        configure("phantom", method="shape", ipc=1, seed=0).changed(match={"expert_epochs": 3}, experts={"per_epoch": 1})
+    assert configure("phantom", method="shape", ipc=1, seed=0, profile="smoke").experts.per_epoch == 2
+
+
+@pytest.mark.parametrize("more", [{}, {"mask": "quantile", "quantile": (0.5, 1.0)}, {"threshold": 1e-3}, {"shape_weight": 0.5}, {"between_weight": 0.5}])
+@pytest.mark.parametrize("order", [0, 1, 2, 3, 4])
+def test_the_adaptive_end_goes_with_every_order(order, more):
+    """The student's waypoints are those of its own end, and the gradient is that of plain autograd at these."""
+    weights = tuple(0.5 if number == order else 0.0 for number in range(1, order + 1))
+    match = MatchConfig(steps=8, lr=0.01, lr_lr=1e-8, lr_images=1.0, momentum=0.0, end="adaptive", waypoints=5, orders=weights, **more)
+    images, labels, plan, _ = _inputs()
+    compare, chance, lr = matching(match), generator(3, "adaptive", order), torch.tensor(0.01, dtype=torch.float64)
+    theta = NET.initial(chance).double()
+    path = adjoint.forward(NET, theta, images, labels, lr, plan)
+    expert = torch.stack([theta + share * (path[5] - theta) for share in (0, 0.25, 0.5, 0.75, 1.0)])  # nearest at step 5 of 8
+    expert[1:] += 1e-5 * torch.randn(4, theta.numel(), generator=chance, dtype=torch.float64)
+    state, look, found = outer_step(State.first(images, 0.01), Problem(NET, labels, match, compare), expert, plan)
+    steps, mask = compare.steps(path, expert), state.mask
+    assert look.end == steps[-1] == 5
+    total = path_losses.weighted_sum(list(compare.weighed(None if mask is None else mask.double(), 0.0).values()))
+    wanted = unroll.path_gradient(NET, total, expert, images, labels, lr, plan, steps)
+    scale = wanted.images.abs().max()
+    assert scale > 0 and float((found.images - wanted.images).abs().max() / scale) < 1e-10
+
+
 def test_the_adaptive_end_moves_all_waypoints_with_it():
     compare = matching(MatchConfig(steps=8, waypoints=5, orders=(1.0,), end="adaptive"))
     path = torch.arange(9.0)[:, None]

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from hoptm import orders
+from hoptm import orders, path_losses
 from hoptm.config import generator
 from hoptm.errors import ConfigError
 
@@ -18,6 +18,13 @@ LOSSES = {
     "order 4": orders.of_order(4),
     "between": orders.between,
 }
+EVERY = {
+    **{name: (loss, 5) for name, loss in LOSSES.items()},
+    "twist": (orders.twist, 4),
+    "end point": (path_losses.end_point, 5),
+    "shape": (path_losses.shape, 3),
+}
+"""Each loss with the waypoints that it takes here."""
 
 
 def _paths(points=5, size=12, seed=0):
@@ -32,6 +39,21 @@ def test_zero_on_equal_paths_and_positive_elsewhere(name):
     assert float(LOSSES[name](student, expert)) > 0.01
 
 
+@pytest.mark.parametrize("name", [*LOSSES, "twist", "end point", "shape"])
+def test_equal_paths_with_repeated_waypoints_lose_nothing(name):
+    """An expert may stand still for a while."""
+    loss, count = EVERY[name]
+    expert = _paths()[1][[0, 0, 1, 2, 2]][:count]
+    assert float(loss(expert, expert)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_chord_along_which_the_expert_stands_still_is_not_compared():
+    student, expert = _paths()
+    still = expert[[0, 0, 1, 2, 2]]
+    moving = 1.0 - torch.nn.functional.cosine_similarity(torch.diff(student, dim=0)[1:3], torch.diff(still, dim=0)[1:3]).mean()
+    assert float(orders.velocity(student, still)) == pytest.approx(float(moving)) and float(moving) > 0.01
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_unchanged_when_both_are_shifted_turned_and_scaled_alike(name):
     student, expert = _paths()
@@ -41,10 +63,17 @@ def test_unchanged_when_both_are_shifted_turned_and_scaled_alike(name):
     assert float(LOSSES[name](*moved)) == pytest.approx(float(LOSSES[name](student, expert)), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [*LOSSES, "twist", "end point", "shape"])
 def test_gradients_are_right(name):
-    student, expert = _paths(size=4)
-    assert torch.autograd.gradcheck(lambda path: LOSSES[name](path, expert), (student.clone().requires_grad_(),))
+    loss, count = EVERY[name]
+    student, expert = (path[:count] for path in _paths(size=4))
+    assert torch.autograd.gradcheck(lambda path: loss(path, expert), (student.clone().requires_grad_(),))
+
+
+def test_a_twist_does_not_change_when_paths_are_shifted_turned_or_scaled():
+    student, expert = (path[:4] for path in _paths())
+    turn = torch.linalg.qr(torch.randn(12, 12, generator=generator(1, "turn"), dtype=torch.float64)).Q
+    assert float(orders.twist(1e-3 * student @ turn + 2.0, 5.0 * expert @ turn)) == pytest.approx(float(orders.twist(student, expert)), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", [*LOSSES, "twist"])

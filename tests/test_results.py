@@ -22,6 +22,7 @@ from hoptm.results import (
     gains_table,
     gaps_by_seed,
     gaps_table,
+    on_two_devices,
     places_table,
     recalls,
     select,
@@ -211,3 +212,10 @@ def test_the_table_of_places_pairs_by_seed_and_keeps_what_is_missing():
     for name, cell in zip(("auc", "accuracy"), cells, strict=True):
         assert there[head.index(name) :].startswith(f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]")
     assert missing.split() == ["pneumoniamnist", "7", "end", "point", "0", *["too", "few", "seeds"] * 2]
+
+
+def test_pairs_on_two_kinds_of_device_are_named():
+    gpu = [dataclasses.replace(record, device="cuda, NVIDIA") if record.seed in (1, 2) and record.method == "endpoint" else record for record in RECORDS]
+    gpu[6] = dataclasses.replace(gpu[6], device="cuda, NVIDIA")  # random, seed 2
+    assert on_two_devices(gpu, dataset="pneumoniamnist", first="endpoint", second="random", ipc=1, profile="fast") == [1]
+    assert on_two_devices(RECORDS, dataset="pneumoniamnist", first="endpoint", second="random", ipc=1, profile="fast") == []

@@ -6,10 +6,11 @@ import pytest
 from toy_sets import sealed
 
 from hoptm import profiles
+from hoptm import search as module
 from hoptm.config import configure
 from hoptm.data import load
-from hoptm.errors import ConfigError
-from hoptm.search import MOST, SEED, SPACES, search
+from hoptm.errors import ConfigError, DataError, DivergedError
+from hoptm.search import MOST, SEED, SPACES, search, trials_in
 
 QUICK = {"match": {"iterations": 2, "validate_every": 1, "expert_epochs": 2}, "experts": {"count": 1, "epochs": 10, "per_epoch": 2}}
 
@@ -112,3 +113,19 @@ def test_settings_that_were_not_searched_are_said(capsys):
     assert profiles.unsearched("pneumoniamnist", "curvature") == ""
     configure("pneumoniamnist", method="endpoint", ipc=1, seed=0, profile="tuned")
     assert capsys.readouterr().err == ""
+
+
+def test_trials_of_a_journal_and_those_that_diverged(splits, tmp_path, monkeypatch):
+    def sometimes(config, splits):
+        if config.match.lr_images > 0.01:
+            raise DivergedError("it left the finite numbers")
+        return 0.5
+
+    monkeypatch.setattr(module, "validation_score", sometimes)
+    found = search("phantom:450", "endpoint", 1, splits, tmp_path / "journal", trials=6, profile="large", base={"experts": {"count": 1}})
+    finished, diverged = trials_in(tmp_path / "journal")
+    assert finished == found["trials"] == 6 and 0 < diverged < 6
+    (tmp_path / "other").write_text("{}\n")
+    for name in ("other", "nowhere"):
+        with pytest.raises(DataError, match="not a journal"):
+            trials_in(tmp_path / name)
