@@ -209,7 +209,7 @@ def gather(records: Sequence[Record] | None = None) -> Evidence:
         _read(bench / "engine.json"),
         [_read(path) for path in sorted((bench / "time_to_quality").glob("*.json"))],
         {name: max(one.errors.values()) if not any(one.masks.values()) and not _undefined(one) else math.inf for name, one in replays.items()},
-        _read(bench / "gpu.json"),
+        _read(bench / "gpu.json", "python benchmarks/gpu.py"),
         [_read(path) for path in sorted(audits.glob("*/audit.json"))],
     )
 
@@ -218,9 +218,9 @@ def _undefined(replay: Verdict) -> bool:
     return any(math.isnan(error) for error in replay.errors.values())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, maker: str = "make bench") -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: not a stored benchmark ({error}). Make it again with make bench.") from error
+        raise FileError(f"{path}: not a stored benchmark ({error}). Make it again with {maker}.") from error
     return found

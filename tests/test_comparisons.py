@@ -124,6 +124,9 @@ def test_evidence_is_what_is_stored(monkeypatch: Any, tmp_path: Any) -> None:
     with pytest.raises(FileError, match=r"engine\.json.*make bench"):
         gather([])
     (tmp_path / "engine.json").write_text("{}")
+    with pytest.raises(FileError, match=r"gpu\.json.*benchmarks/gpu\.py"):
+        gather([])
+    (tmp_path / "gpu.json").write_text("{}")
     (tmp_path / "time_to_quality").mkdir()
     (tmp_path / "time_to_quality" / "one.json").write_text(json.dumps({"dataset": "pbc-28"}))
     assert gather([]).curves == [{"dataset": "pbc-28"}]
