@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from hoptm.arms import ARMS
-from hoptm.config import METHODS, Config, configure
+from hoptm.config import METHODS, Config, configure, from_dict
 from hoptm.cost import arm_seconds, estimate, in_words, is_known_here
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import stored_name
@@ -26,7 +26,8 @@ from hoptm.leaf import vae_of
 from hoptm.networks import Network, network
 from hoptm.records import Record, write_diverged, write_record
 from hoptm.results import SCORES, WHOLE
-from hoptm.runs import claimed, configured, make, record_of, record_path
+from hoptm.runs import carded, claimed, configured, make, record_of, record_of_set, record_path
+from hoptm.synthetic import SyntheticSet
 
 HERE = Path(__file__).resolve().parent
 RECORDS, SETS = HERE / "records", HERE / "distilled"
@@ -51,15 +52,15 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
         began, state = time.perf_counter(), RECORDS / stored_name(config).replace(".safetensors", ".state")
         try:
             made, extra = make(config, splits, method, state)
+            found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
         except DivergedError as error:
             write_diverged(RECORDS, path.stem, config.as_dict(), str(error))
             print(f"{path.stem}: DIVERGED, written down without scores: {error}", flush=True)
             return
         if method not in ARMS and config.seed < KEPT_SEEDS and made.images.nbytes < KEPT_BYTES:
-            made.save(SETS / stored_name(config))
+            carded(made, found.as_dict(), config, splits, method, RECORDS).save(SETS / stored_name(config))
             if (SETS / stored_name(config)).stat().st_size >= KEPT_BYTES:  # a decoder comes on top of the images
                 (SETS / stored_name(config)).unlink()
-        found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
         keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
         state.unlink(missing_ok=True)
 
@@ -91,6 +92,18 @@ def run_whole(method: str, chosen: argparse.Namespace, seeds: list[int], splits:
         recipe = Recipe(**json.loads(path.read_text(encoding="utf-8"))["scores"]["recipe"])
 
 
+def describe(splits: Splits) -> None:
+    """Write scores on record and the direct tests of leaks into the stored sets of a data set, anew: random images may have come on record since."""
+    for path in sorted(SETS.glob(f"{splits.info.name}-*.safetensors")):
+        made = SyntheticSet.load(path)
+        config, record = from_dict(made.info["config"]), record_of_set(made, splits, RECORDS)
+        if record is None:
+            print(f"{path.name}: no record of these data and settings; left as it is", flush=True)
+            continue
+        carded(made, record.scores, config, splits, config.method, RECORDS).save(path)
+        print(f"{path.name}: described", flush=True)
+
+
 def say_cost(chosen: argparse.Namespace, splits: Splits) -> None:
     """What each method and arm costs for one seed, by one step of each kind."""
     for ipc, method in itertools.product(chosen.ipcs, chosen.methods):
@@ -112,9 +125,13 @@ def main() -> None:
     parser.add_argument("--full-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on too")
     parser.add_argument("--ceiling-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on as the VAE decodes them")
     parser.add_argument("--full-steps", type=int, default=600)
+    parser.add_argument("--describe", action="store_true", help="only write scores and direct tests of leaks into the stored sets of the data set")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     splits = single_label(load(chosen.dataset))
+    if chosen.describe:
+        describe(splits)
+        return
     settings = configure(chosen.dataset, method="endpoint", ipc=1, seed=0, profile=chosen.profile)
     net = network(settings.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     SETS.mkdir(exist_ok=True)

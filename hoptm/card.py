@@ -71,14 +71,16 @@ def card(made: SyntheticSet) -> Card:
     )
 
 
-def described(made: SyntheticSet, *, scores: Mapping[str, Evaluation] | None = None, privacy: Mapping[str, Any] | None = None) -> SyntheticSet:
-    """A copy whose file also carries test scores by arm (`set`, `random`) or a privacy audit, plain JSON; the card shows them.
+def described(
+    made: SyntheticSet, *, scores: Mapping[str, Evaluation | Mapping[str, Any]] | None = None, privacy: Mapping[str, Any] | None = None
+) -> SyntheticSet:
+    """A copy whose file also carries test scores by arm (`set`, `random`; a record's are plain JSON already) or a privacy audit; the card shows them.
 
     Raises DataError for what is no JSON.
     """
     info = dict(made.info)
     if scores is not None:
-        info["scores"] = {name: found.as_dict() for name, found in scores.items()}
+        info["scores"] = {name: found.as_dict() if isinstance(found, Evaluation) else dict(found) for name, found in scores.items()}
     if privacy is not None:
         info["privacy"] = dict(privacy)
     return dataclasses.replace(made, info=info)

@@ -117,7 +117,7 @@ def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | N
     if made.soft is not None:
         _say("note: this set carries soft labels and is trained with them; the random images have hard ones. The two rows are not one comparison.")
     began = time.perf_counter()
-    real = random_subset(splits, config.ipc, generator(config.seed, "random images"))
+    real = random_subset(splits, config.budget, generator(config.seed, "random images"))
     arms = {"set": _judge(made, config, splits), "random": _judge(real, config, splits)}
     report = {name: found.as_dict() for name, found in arms.items()} | {"file": str(file), "seconds": time.perf_counter() - began, **_provenance()}
     _answer(as_json, report, _table(arms, config))

@@ -135,6 +135,22 @@ _KIN = {**dict.fromkeys(("latent-prior", "latent-shape", "latent-path", "latent-
 _PUBLISHED_PARTS = ("shape_weight", "threshold", "threshold_growth", "threshold_every")
 
 
+_WINDOWED = ("growing", "datm")
+"""Methods whose window of starts grows, so it must hold more than one."""
+_WINDOW = (0, 8)
+
+
+def _opened(own: dict[str, Any]) -> dict[str, Any]:
+    """Settings with room for a window to grow. Where the search of the end point chose a single start, later starts are added and the outer optimiser is
+    the profile's, because the plain steps that go with one start diverge on later ones."""
+    match = own.get("match", {})
+    first, last = match.get("start_epochs", _WINDOW)
+    if last - first > 1:
+        return own
+    kept = {name: value for name, value in match.items() if name not in ("optimiser", "lr_images")}
+    return own | {"match": kept | {"start_epochs": _WINDOW}}
+
+
 SEARCHED = ("tuned", "large")
 """Profiles with settings of a search, each in a file of its name."""
 
@@ -148,11 +164,14 @@ def _table(profile: str) -> dict[str, Any]:
 def searched(dataset: str, method: str, profile: str = "tuned") -> dict[str, Any]:
     """What the search of a profile chose: for a data set that was not searched, what it chose for the first one.
 
-    `common` holds for every method, the experts first of all. Methods that were not searched take the settings of the end point, and add their part.
+    `common` holds for every method, the experts first of all. Methods that were not searched take the settings of the end point, and add their part;
+    those whose window grows get one that can.
     """
     table = _table(profile)
     chosen = table.get(dataset) or table[next(iter(table))]
     own = chosen.get(_KIN.get(method, method), chosen.get("endpoint", {}))
+    if method in _WINDOWED:
+        own = _opened(own)
     if method == "published-bare":
         own = {name: {key: value for key, value in part.items() if key not in _PUBLISHED_PARTS} for name, part in own.items()}
     parts = {*chosen["common"], *own}

@@ -6,7 +6,7 @@ A cell is an arm or a method on one data set at one budget and seed. The noteboo
 import contextlib
 import glob
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from filelock import FileLock, Timeout
 
 from hoptm import kernels
 from hoptm.arms import ARMS, arm
-from hoptm.config import Config, configure, from_dict
+from hoptm.card import described
+from hoptm.config import Config, configure, from_dict, resolved
 from hoptm.data import Splits
 from hoptm.distill import distill
 from hoptm.errors import ConfigError
 from hoptm.evaluate import Evaluation
-from hoptm.experts import experts
+from hoptm.experts import experts, steps_per_epoch
 from hoptm.outer import Look, State
+from hoptm.privacy_card import of_set
 from hoptm.records import Record, commit, device_words, peak_bytes, read_records, versions
 from hoptm.results import WHOLE
 from hoptm.synthetic import SyntheticSet
@@ -59,6 +61,27 @@ def record_of(config: Config, splits: Splits, method: str, found: Evaluation, se
         config=config.as_dict(), scores=found.as_dict(), seconds=seconds, peak_bytes=peak_bytes(),
         commit=commit(), versions=versions(), device=device_words(), extra={**extra, "engine": kernels.engine_name()},
     )  # fmt: skip
+
+
+def carded(made: SyntheticSet, scores: Mapping[str, Any], config: Config, splits: Splits, method: str, folder: Path) -> SyntheticSet:
+    """The set with what its card is to say: its test scores, those of as many random real images where they are on record, and the direct tests of leaks.
+
+    Random images have the labels that the set has: a teacher's where the set carries soft ones. Raises DataError when set and data do not fit.
+    """
+    other = record_path(folder, config, splits, "random" if made.soft is None else "random-teacher")
+    rival = read_records(folder, glob.escape(other.name)) if other.is_file() else []
+    return described(made, scores={"set": scores} | ({"random": rival[0].scores} if rival else {}), privacy=of_set(made, splits))
+
+
+def record_of_set(made: SyntheticSet, splits: Splits, folder: Path) -> Record | None:
+    """The record of the run that made this very set: same data, and the same settings of all that shapes a set; None where there is none."""
+    config = from_dict(made.info["config"])
+    path, epoch = record_path(folder, config, splits, config.method), steps_per_epoch(len(splits.train.labels), config.experts.batch)
+    for record in read_records(folder, glob.escape(path.name)) if path.is_file() else []:
+        known, same = _settings(record), record.dataset["checksum"] == made.info["source"]["checksum"] == splits.info.checksum
+        if known and same and all(getattr(resolved(known, epoch), part) == getattr(config, part) for part in ("network", "experts", "match", "latent")):
+            return record
+    return None
 
 
 def record_path(folder: Path, config: Config, splits: Splits, method: str) -> Path:

@@ -112,3 +112,16 @@ def test_the_published_method_without_its_parts_keeps_the_rest_of_its_search():
         assert whole.match.shape_weight > 0 and whole.match.threshold and not bare.match.shape_weight and bare.match.threshold is None
         kept = {"threshold": whole.match.threshold, "shape_weight": whole.match.shape_weight, "threshold_growth": whole.match.threshold_growth}
         assert bare.changed(method="published", match={**kept, "threshold_every": whole.match.threshold_every}) == whole
+
+
+@pytest.mark.parametrize("dataset", ["pneumoniamnist", "pbc-28"])
+@pytest.mark.parametrize("method", ["growing", "datm"])
+def test_a_window_that_is_to_grow_can(dataset, method):
+    plain, found = (configure(dataset, method=name, ipc=10, seed=0, profile="tuned") for name in ("endpoint", method))
+    first, last = found.match.start_epochs
+    assert last - first > 1 and last - 1 + found.match.expert_epochs <= found.experts.epochs
+    assert (found.match.steps, found.match.augmentation, found.experts) == (plain.match.steps, plain.match.augmentation, plain.experts)
+    if plain.match.start_epochs[1] - plain.match.start_epochs[0] == 1:
+        assert found.match.optimiser == "adam"
+    else:
+        assert found.changed(method="endpoint", match={"window": "fixed", "labels": "hard"}) == plain

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from hoptm.card import NO_AUDIT, card
 from hoptm.config import configure
 from hoptm.data import Splits, load
 from hoptm.errors import DivergedError
-from hoptm.runs import record_path
+from hoptm.networks import network
+from hoptm.runs import configured, record_path
+from hoptm.synthetic import SyntheticSet
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 NAME = "phantom:450"
@@ -74,3 +77,25 @@ def test_a_run_of_the_grid(script, tmp_path, capsys, small):
         module.run_arm(config, "endpoint", small, None)
     said_once(tmp_path, tries, record_path(tmp_path, config, small, "endpoint").stem, '"method": "endpoint"')
     assert capsys.readouterr().out.count("DIVERGED") == 1
+
+
+def test_a_stored_set_says_how_it_scores_and_what_it_gives_away(monkeypatch, tmp_path, small, capsys):
+    monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
+    monkeypatch.setenv("HOPTM_CACHE", str(tmp_path / "cache"))
+    module = importlib.import_module("make_records")
+    monkeypatch.setattr(module, "RECORDS", tmp_path)
+    monkeypatch.setattr(module, "SETS", tmp_path)
+    net = network(configure(NAME, method="endpoint", ipc=1, seed=0, profile="smoke").network, channels=3, classes=9, size=28)
+    for method in ("endpoint", "random"):
+        module.run_arm(configured(NAME, method=method, ipc=1, seed=0, profile="smoke"), method, small, net)
+    (path,) = tmp_path.glob("*.safetensors")
+    first = card(SyntheticSet.load(path))
+    assert any(name == "set auc" for name, _ in first.scores) and not any(name.startswith("random") for name, _ in first.scores)
+    path.rename(tmp_path / f"{small.info.name}-smoke-endpoint-ipc1-seed0.safetensors")
+    module.describe(small)
+    again = card(SyntheticSet.load(next(tmp_path.glob("*.safetensors"))))
+    assert {"set auc", "random auc"} <= {name for name, _ in again.scores} and again.privacy != (NO_AUDIT,)
+    for record in tmp_path.glob("*endpoint*.json"):
+        record.unlink()
+    module.describe(small)
+    assert "no record of these data and settings" in capsys.readouterr().out
