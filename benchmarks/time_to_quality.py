@@ -17,6 +17,7 @@ from hoptm import kernels
 from hoptm.arms import first_images
 from hoptm.baselines import random_subset
 from hoptm.config import Config, configure, generator
+from hoptm.cost import estimate, in_words, is_known_here, judgement_seconds
 from hoptm.data import Splits, load, single_label, standardisation
 from hoptm.distill import distill
 from hoptm.errors import ConfigError, DivergedError
@@ -70,6 +71,13 @@ def run(config: Config, splits: Splits) -> dict[str, object]:
     return {"config": config.as_dict(), "expert_cpu_seconds": trained, "points": points, "random": {score: rival.mean(score) for score in SCORES}}
 
 
+def say_cost(given: argparse.Namespace, splits: Splits) -> None:
+    """What one seed costs: experts, distillation, and the judgements on the way and of the random images."""
+    config = configure(given.dataset, method=given.method, ipc=given.ipc, seed=0, profile=given.profile).changed(match={"iterations": max(AT)})
+    seconds = estimate(config, splits).seconds + (1 + len(AT)) * judgement_seconds(config, splits)
+    print(f"estimate: about {in_words(seconds)} on one core for each seed that has no file", flush=True)
+
+
 def main() -> None:
     """Every seed that has no file yet."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -82,6 +90,8 @@ def main() -> None:
     torch.set_num_threads(1)
     splits = single_label(load(given.dataset))
     FOLDER.mkdir(parents=True, exist_ok=True)
+    if is_known_here():
+        say_cost(given, splits)
     for seed in given.seeds:
         path = FOLDER / f"{splits.info.name}-{given.profile}-{given.method}-ipc{given.ipc}-seed{seed}.json"
         if path.exists() or path.with_suffix(".diverged").exists():

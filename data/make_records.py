@@ -16,7 +16,7 @@ import torch
 
 from hoptm.arms import ARMS
 from hoptm.config import METHODS, Config, configure, from_dict
-from hoptm.cost import arm_seconds, estimate, in_words, is_known_here
+from hoptm.cost import arm_seconds, estimate, in_words, is_known_here, judgement_seconds
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import stored_name
 from hoptm.errors import DivergedError
@@ -105,12 +105,20 @@ def describe(splits: Splits) -> None:
 
 
 def say_cost(chosen: argparse.Namespace, splits: Splits) -> None:
-    """What each method and arm costs for one seed, by one step of each kind."""
-    for ipc, method in itertools.product(chosen.ipcs, chosen.methods):
-        print(f"IPC {ipc} {method}: {estimate(configure(chosen.dataset, method=method, ipc=ipc, seed=0, profile=chosen.profile), splits)}", flush=True)
-    for ipc, name in itertools.product(chosen.ipcs, chosen.arms):
-        config = configure(chosen.dataset, method="endpoint", ipc=ipc, seed=0, profile=chosen.profile)
-        print(f"IPC {ipc} {name}: estimate: about {in_words(arm_seconds(name, config, splits))} on one core, made and judged", flush=True)
+    """What each method and arm costs for one seed, by one step of each kind, and all that has no record yet together."""
+    total = 0.0
+    for ipc, method in itertools.product(chosen.ipcs, (*chosen.methods, *chosen.arms)):
+        config = configured(chosen.dataset, method=method, ipc=ipc, seed=0, profile=chosen.profile)
+        if method in ARMS:
+            seconds = arm_seconds(method, config, splits)
+            print(f"IPC {ipc} {method}: estimate: about {in_words(seconds)} on one core, made and judged", flush=True)
+        else:
+            cost = estimate(config, splits)
+            seconds = cost.seconds + judgement_seconds(config, splits)
+            print(f"IPC {ipc} {method}: {cost}; judging {in_words(judgement_seconds(config, splits))}", flush=True)
+        paths = [record_path(RECORDS, config.changed(seed=seed), splits, method) for seed in chosen.seeds]
+        total += seconds * sum(not (path.exists() or path.with_suffix(".diverged").exists()) for path in paths)
+    print(f"all that has no record: about {in_words(total)} on one core, less what experts in the cache save", flush=True)
 
 
 def main() -> None:

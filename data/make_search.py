@@ -11,12 +11,23 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from hoptm.data import load, single_label
+from hoptm.config import configure
+from hoptm.cost import estimate, in_words, is_known_here
+from hoptm.data import Splits, load, single_label
 from hoptm.files import write_text
 from hoptm.profiles import SEARCHED
-from hoptm.search import SPACES, search
+from hoptm.search import SEED, SPACES, search, trials_in
 
 HERE = Path(__file__).resolve().parent
+
+
+def say_cost(chosen: argparse.Namespace, splits: Splits) -> None:
+    """What the trials that are still to run cost with the profile's own settings; a trial may choose longer paths."""
+    for method in chosen.methods:
+        journal = HERE / "search" / f"{chosen.dataset}-{method}-ipc{chosen.ipc}.journal"
+        left = max(0, chosen.trials - (trials_in(journal)[0] if journal.exists() else 0))
+        one = estimate(configure(chosen.dataset, method=method, ipc=chosen.ipc, seed=SEED, profile=chosen.profile), splits)
+        print(f"{method}: about {in_words(left * one.seconds)} on one core for {left} trials of {in_words(one.seconds)}", flush=True)
 
 
 def main() -> None:
@@ -33,6 +44,8 @@ def main() -> None:
     splits = single_label(load(chosen.dataset))
     (HERE / "search").mkdir(exist_ok=True)
     best = HERE.parent / "hoptm" / f"{chosen.profile}.json"
+    if is_known_here():
+        say_cost(chosen, splits)
     for method in chosen.methods:
         journal = HERE / "search" / f"{chosen.dataset}-{method}-ipc{chosen.ipc}.journal"
         found = search(chosen.dataset, method, chosen.ipc, splits, journal, trials=chosen.trials, profile=chosen.profile, seconds=chosen.seconds)
