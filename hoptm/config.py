@@ -192,6 +192,12 @@ def check(config: Config) -> None:
             match.step_sizes_of == "all" or (match.gradient == "exact" and not match.own_start),
             "a step size for each inner step needs the exact gradient, and a student that starts from an expert",
         ),
+        (match.segments >= 1, f"match.segments is {match.segments}; it must be 1 or more"),
+        (
+            match.segments == 1 or not (match.threshold or match.quantile or match.end == "adaptive" or match.own_start),
+            "several segments at once have no mask, a fixed end, and students that start from experts: set match.threshold and match.quantile to None, "
+            "match.end to fixed and match.own_start to 0, or match.segments to 1",
+        ),
         (match.labels in ("hard", "teacher", "learned"), f"match.labels is {match.labels!r}; it must be hard, teacher or learned"),
         (match.labels == "hard" or match.inner_loss == "cross_entropy", "soft labels need match.inner_loss cross_entropy"),
         (match.lr_labels >= 0, f"match.lr_labels is {match.lr_labels}; it must not be negative"),

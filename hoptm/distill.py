@@ -29,12 +29,13 @@ from hoptm.files import read_tensors, write_tensors
 from hoptm.inner import Eager, InnerLoss, Step
 from hoptm.kernels import fastest
 from hoptm.leaf import leaf
-from hoptm.matching import Matching, Terms, matching, outcome
+from hoptm.matching import Matching, Terms, apart, matching, outcome, side_by_side
 from hoptm.networks import Network, network
-from hoptm.outer import Look, Problem, State, draw_plan, outer_step
+from hoptm.outer import Look, Problem, State, draw_plan, draw_plan_of_several, outer_step
 from hoptm.records import best_device
 from hoptm.rendering import Rendering
 from hoptm.scores import predict, score
+from hoptm.side_by_side import Several, Summed, step_of
 from hoptm.synthetic import SyntheticSet, provenance
 from hoptm.teachers import teacher_labels
 from hoptm.trajectories import Trajectories
@@ -107,6 +108,7 @@ def distill(
     problem = replace(problem, render=begun.rendering)
     if match.memory_mb:
         problem = replace(problem, match=replace(match, keep=_kept_within(problem, begun.start.to(where), config.seed, splits.size)))
+    worked = problem if match.segments == 1 else _several(problem, net, step_of(engine, net, loss, match.segments, where, torch.float32))
     logits = soft.log() if soft is not None and match.labels == "learned" else None
     first = State.first(begun.start.to(where), lr, logits, each=match.steps if match.step_sizes_of == "each" else 0)
     run = _Run(first, [], [], first.leaf, lr, soft)
@@ -116,17 +118,18 @@ def distill(
     with tqdm(total=match.iterations, initial=run.state.iteration, desc="distil", unit="iteration", disable=not progress) as bar:
         while run.state.iteration < match.iterations:
             chance = generator(config.seed, "outer iteration", run.state.iteration)
-            start, expert = _segment(run.state, problem, experts, epoch, splits.size, chance)
-            plan = draw_plan(len(labels), splits.size, match, chance).to(where)
+            drawn = [_segment(run.state, problem, experts, epoch, splits.size, chance) for _ in range(match.segments)]
+            start, expert = drawn[0][0], torch.cat([waypoints for _, waypoints in drawn], dim=1)
+            plan = (draw_plan if match.segments == 1 else draw_plan_of_several)(len(labels), splits.size, match, chance).to(where)
             extra = _outcome(problem, splits, measured, chance, where) if match.outcome_weight else None
-            now = problem if begun.penalty is None else replace(problem, penalty=begun.penalty(chance))
+            now = worked if begun.penalty is None else replace(worked, penalty=begun.penalty(chance))
             run.state, look, _ = outer_step(run.state, now, expert.to(where), plan, start, extra)
             run.history.append(look)
             for callback in callbacks:
                 callback(run.state, look)
             done = run.state.iteration
             if done % match.validate_every == 0 or done == match.iterations:
-                _look_at_validation(run, problem, measured, splits.val, config)
+                _look_at_validation(run, net, problem, measured, splits.val, config)
             if resume is not None and (done % save_every == 0 or done == match.iterations):
                 _write_run(resume, config, run)
             bar.update()
@@ -138,6 +141,13 @@ def distill(
         for made, size, said in ((run.best_leaf, run.best_lr, run.best_soft), (run.state.leaf, float(run.state.lr.mean()), _soft(run.state, soft)))
     )
     return Distilled(best, last, run.history, int((~net.alive).sum()))
+
+
+def _several(problem: Problem, one: Network, step: Step) -> Problem:
+    """The same problem for `match.segments` students side by side."""
+    count = problem.match.segments
+    copies, loss = Several(one, count), Summed(problem.inner_loss, count)
+    return replace(problem, predict=copies, compare=side_by_side(problem.compare, count), inner_loss=loss, step=step, alive=None, layout=None)
 
 
 def _kept_within(problem: Problem, start: Tensor, seed: int, size: int) -> int:
@@ -197,7 +207,8 @@ def _outcome(problem: Problem, splits: Splits, measured: Standardisation, chance
     match = problem.match
     seen = torch.randint(len(splits.train.labels), (match.outcome_batch,), generator=chance)
     images, labels = measured.apply(splits.train.images[seen]).to(where), splits.train.labels[seen].to(where)
-    return {"outcome": (match.outcome_weight, outcome(problem.predict, images, labels))}
+    loss = outcome(problem.predict, images, labels)
+    return {"outcome": (match.outcome_weight, loss if match.segments == 1 else apart(loss, match.segments))}
 
 
 def stored_name(config: Config) -> str:
@@ -224,9 +235,8 @@ def stored_or_made(config: Config, splits: Splits, folder: Path) -> SyntheticSet
     return distill(config, splits, train_experts(config, splits, progress=False), progress=False).synthetic
 
 
-def _look_at_validation(run: _Run, problem: Problem, measured: Standardisation, validation: Validation, config: Config) -> None:
+def _look_at_validation(run: _Run, net: Network, problem: Problem, measured: Standardisation, validation: Validation, config: Config) -> None:
     """Train one fresh network on the current images and keep them if no earlier look scored higher on validation."""
-    net = problem.predict
     with torch.no_grad():
         images = problem.render(run.state.leaf)
     judged = config.evaluation

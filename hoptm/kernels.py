@@ -21,6 +21,7 @@ from hoptm.inner import Eager, InnerLoss, Second, Step
 from hoptm.networks import Network
 from hoptm.passes import Passes
 from hoptm.records import best_device
+from hoptm.side_by_side import Several
 
 
 def available() -> bool:
@@ -50,7 +51,7 @@ def supports(network: object, device: torch.device, dtype: torch.dtype) -> bool:
 
 def fastest(network: Any, inner_loss: InnerLoss, device: torch.device, dtype: torch.dtype) -> Step:
     """Compiled kernels on a CPU where there are some, graphs on a GPU, else the eager step; a missing compiler is said once on standard error."""
-    if device.type == "cuda" and isinstance(network, Network):
+    if device.type == "cuda" and isinstance(network, Network | Several):
         return captured(network, inner_loss)
     if supports(network, device, dtype) and available():
         return Compiled(network, inner_loss)

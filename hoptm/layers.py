@@ -117,9 +117,12 @@ def halve(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c a b"]:
     return pooled.view(count, channels, rows, columns)
 
 
-def convolve(images: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c 3 3"], bias: Float[Tensor, "d"] | None) -> Float[Tensor, "n d h w"]:
-    """A 3 x 3 convolution of stride 1 with a border of zeros: the values of `F.conv2d`, differentiable to any order."""
-    product: Tensor = _Convolve.apply(images, weight)  # type: ignore[no-untyped-call]
+def convolve(images: Float[Tensor, "n c h w"], weight: Float[Tensor, "d e 3 3"], bias: Float[Tensor, "d"] | None, groups: int = 1) -> Float[Tensor, "n d h w"]:
+    """A 3 x 3 convolution of stride 1 with a border of zeros: the values of `F.conv2d`, differentiable to any order.
+
+    With `groups` above 1 channels are shared out, and `weight` has c / groups input channels.
+    """
+    product: Tensor = _Convolve.apply(images, weight, groups)  # type: ignore[no-untyped-call]
     return product if bias is None else product + bias[:, None, None]
 
 
@@ -127,58 +130,61 @@ class _Convolve(torch.autograd.Function):
     """y = x * w. With G the transpose for x and W that for w: <u, x * w> = <G(u, w), x> = <W(u, x), w>."""
 
     @staticmethod
-    def forward(images: Tensor, weight: Tensor) -> Tensor:
-        return torch.conv2d(images, weight, None, 1, 1)
+    def forward(images: Tensor, weight: Tensor, groups: int) -> Tensor:
+        return torch.conv2d(images, weight, None, 1, 1, 1, groups)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.groups = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        images, weight = ctx.saved_tensors
-        return _both(ctx, lambda: _ForImages.apply(upper, weight), lambda: _ForWeight.apply(upper, images))  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, upper: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (images, weight), groups = ctx.saved_tensors, ctx.groups
+        return *_both(ctx, lambda: _ForImages.apply(upper, weight, groups), lambda: _ForWeight.apply(upper, images, groups)), None  # type: ignore[no-untyped-call]
 
 
 class _ForImages(torch.autograd.Function):
     @staticmethod
-    def forward(upper: Tensor, weight: Tensor) -> Tensor:
-        unread = upper.new_empty((len(upper), weight.shape[1], *upper.shape[2:]))
-        return _transposed(upper, unread, weight, 0)
+    def forward(upper: Tensor, weight: Tensor, groups: int) -> Tensor:
+        unread = upper.new_empty((len(upper), groups * weight.shape[1], *upper.shape[2:]))
+        return _transposed(upper, unread, weight, groups, 0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.groups = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, along: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        upper, weight = ctx.saved_tensors
-        return _both(ctx, lambda: _Convolve.apply(along, weight), lambda: _ForWeight.apply(upper, along))  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, along: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (upper, weight), groups = ctx.saved_tensors, ctx.groups
+        return *_both(ctx, lambda: _Convolve.apply(along, weight, groups), lambda: _ForWeight.apply(upper, along, groups)), None  # type: ignore[no-untyped-call]
 
 
 class _ForWeight(torch.autograd.Function):
     @staticmethod
-    def forward(upper: Tensor, images: Tensor) -> Tensor:
-        unread = upper.new_empty((upper.shape[1], images.shape[1], 3, 3))
-        return _transposed(upper, images, unread, 1)
+    def forward(upper: Tensor, images: Tensor, groups: int) -> Tensor:
+        unread = upper.new_empty((upper.shape[1], images.shape[1] // groups, 3, 3))
+        return _transposed(upper, images, unread, groups, 1)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.groups = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, along: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        upper, images = ctx.saved_tensors
-        return _both(ctx, lambda: _Convolve.apply(images, along), lambda: _ForImages.apply(upper, along))  # type: ignore[no-untyped-call]
+    def backward(ctx: Any, along: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (upper, images), groups = ctx.saved_tensors, ctx.groups
+        return *_both(ctx, lambda: _Convolve.apply(images, along, groups), lambda: _ForImages.apply(upper, along, groups)), None  # type: ignore[no-untyped-call]
 
 
-def _transposed(upper: Tensor, images: Tensor, weight: Tensor, wanted: int) -> Tensor:
+def _transposed(upper: Tensor, images: Tensor, weight: Tensor, groups: int, wanted: int) -> Tensor:
     mask = [wanted == 0, wanted == 1, False]
-    found: Tensor = torch.ops.aten.convolution_backward(upper, images, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)[wanted]
+    found: Tensor = torch.ops.aten.convolution_backward(upper, images, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, mask)[wanted]
     return found
 
 
 def _both(ctx: Any, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> tuple[Tensor | None, Tensor | None]:
     """The two gradients, those that are asked for."""
-    one, two = ctx.needs_input_grad
+    one, two = ctx.needs_input_grad[:2]
     return first() if one else None, second() if two else None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hoptm import orders, path_losses
 from hoptm.config import MatchConfig
+from hoptm.errors import ConfigError
 from hoptm.inner import Predict
 
 Terms: TypeAlias = Mapping[str, tuple[float, path_losses.PathLoss]]
@@ -75,6 +76,30 @@ def waypoint_count(match: MatchConfig) -> int:
     """K: as asked, or as few as the losses need."""
     needed = max(2, 3 if match.shape_weight or match.between_weight else 2, orders.fitting(match.orders))
     return match.waypoints or needed
+
+
+def side_by_side(compare: Matching, count: int) -> Matching:
+    """The same comparison for `count` students whose parameters follow each other (K, B P): each loss is the mean over the students.
+
+    Waypoints are those of one student, so they must be chosen beforehand. Raises ConfigError where they are not.
+    """
+    if callable(compare.student_steps):
+        raise ConfigError("students side by side look at the same inner steps, and this matching chooses them on each path: match.end must be fixed.")
+
+    def terms(mask: Tensor | None) -> Terms:
+        return {name: (weight, apart(loss, count)) for name, (weight, loss) in compare.terms(mask).items()}
+
+    return Matching(compare.student_steps, compare.expert_epochs, terms, compare.schedule)
+
+
+def apart(loss: path_losses.PathLoss, count: int) -> path_losses.PathLoss:
+    """The mean of a loss over `count` students side by side."""
+
+    def mean(student: Tensor, expert: Tensor) -> Tensor:
+        pairs = zip(student.chunk(count, dim=1), expert.chunk(count, dim=1), strict=True)
+        return torch.stack([loss(ours, theirs) for ours, theirs in pairs]).mean()
+
+    return mean
 
 
 def outcome(predict: Predict, images: Tensor, labels: Tensor) -> path_losses.PathLoss:

@@ -111,10 +111,13 @@ class _GroupNorm(nn.GroupNorm):
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
-    """instance: a group a channel; group: at most 32 groups of 2 channels or more; layer: one group; none: nothing."""
+    return nn.Identity() if kind == "none" else _GroupNorm(norm_groups(kind, channels), channels, eps=EPS)
+
+
+def norm_groups(kind: str, channels: int) -> int:
+    """Groups of a norm: instance: a group a channel; group: at most 32 groups of 2 channels or more; layer: one group."""
     shared = math.gcd(channels, 32)
-    groups = {"instance": channels, "group": shared // 2 if shared == channels > 1 else shared, "layer": 1}
-    return nn.Identity() if kind == "none" else _GroupNorm(groups[kind], channels, eps=EPS)
+    return {"instance": channels, "group": shared // 2 if shared == channels > 1 else shared, "layer": 1}[kind]
 
 
 # --- the families ------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from hoptm.errors import DivergedError
 from hoptm.matching import Matching, Terms, matching
 from hoptm.networks import Network
 from hoptm.parameters import Layout
+from hoptm.side_by_side import Several
 
 __all__ = ["Look", "Matching", "Problem", "State", "draw_plan", "matching", "outer_step"]
 
@@ -39,7 +40,7 @@ def as_it_is(leaf: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 class Problem:
     """What stays the same through a run."""
 
-    predict: Network
+    predict: Network | Several
     labels: Tensor
     """Classes (n,) or soft labels (n, k) of the synthetic images."""
     match: MatchConfig
@@ -195,3 +196,11 @@ def draw_plan(count: int, size: int, match: MatchConfig, chance: torch.Generator
         batches.extend(order.split(match.batch))
     batches = batches[:wanted]
     return inner.Plan(tuple(batches), tuple(augment.draw(match.augmentation, len(batch), size, chance) for batch in batches))
+
+
+def draw_plan_of_several(count: int, size: int, match: MatchConfig, chance: torch.Generator) -> inner.Plan:
+    """A plan for `match.segments` students side by side: batches of their own; a step's kind of augmentation is shared, its values are each image's."""
+    plain = replace(match, augmentation="none")
+    each = [draw_plan(count, size, plain, chance).batches for _ in range(match.segments)]
+    batches = tuple(torch.cat(parts) for parts in zip(*each, strict=True))
+    return inner.Plan(batches, tuple(augment.draw(match.augmentation, len(batch), size, chance) for batch in batches))

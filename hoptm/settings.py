@@ -115,6 +115,8 @@ class MatchConfig:
     `learned`: these to begin with, then learned. Results with soft labels stand in a table of their own."""
     lr_labels: float = 0.05
     """Step size of learned labels, on their logarithms."""
+    segments: int = 1
+    """B, segments of experts in an outer iteration, each with a student of its own; the loss is their mean. On a GPU they run as one network of groups."""
     gradient: str = "exact"
     """`truncated`: the control that drops the paths through later weights (TESLA)."""
     first_images: str = "random"
