@@ -45,8 +45,14 @@ def test_the_initialisers_of_a_run_are_found_from_its_file() -> None:
     info = provenance(splits, method="published", ipc=2, seed=3, config=config.as_dict())
     made = from_real(splits, chosen, info)
     found = initialisers(made, splits)
-    assert found is not None and found.hits == len(chosen) and found.candidates == len(splits.train)
-    assert of_set(made, splits)["initialisers"]["verdict"] == FOUND
+    assert found is not None and torch.equal(found, chosen)
+    rows = of_set(made, splits)["initialisers"]
+    assert (
+        rows["verdict"] == FOUND and rows["found at once"].startswith(f"{len(chosen)} of {len(chosen)}") and f"of {len(splits.train)}" in rows["found at once"]
+    )
+    others = initialise(splits.train, splits.classes, 2, generator(4, "initial images"))  # of the same classes, and none of those that the file names
+    elsewhere = of_set(from_real(splits, others, info), splits)["initialisers"]
+    assert elsewhere["verdict"] == MISSED
     noise = provenance(splits, method="published", ipc=2, seed=3, config=config.changed(latent={"initial": "noise"}).as_dict())
     assert initialisers(from_real(splits, chosen, noise), splits) is None
 
