@@ -5,7 +5,7 @@ import argparse
 from hoptm.arms import ARMS
 from hoptm.records import read_diverged, read_records
 from hoptm.results import stored
-from hoptm.tables import DATASETS, SMALL_DATASETS, commands, evaluation_table
+from hoptm.tables import DATASETS, SMALL_DATASETS, commands, evaluation_table, hours
 
 
 def main() -> None:
@@ -13,8 +13,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--score", default="auc", choices=("accuracy", "balanced_accuracy", "auc", "worst_recall", "ece"))
     parser.add_argument("--profile", default="tuned")
+    parser.add_argument("--hours", action="store_true", help="only how long the runs on record took")
     chosen = parser.parse_args()
     records, diverged = read_records(stored("records")), read_diverged(stored("records"))
+    if chosen.hours:
+        print(hours(records, profile=chosen.profile))
+        return
     for dataset in (*DATASETS, *SMALL_DATASETS):
         print(evaluation_table(records, dataset=dataset, score=chosen.score, profile=chosen.profile, diverged=diverged), end="\n\n")
     print("\n".join(commands(records, ARMS, profile=chosen.profile, diverged=diverged)))

@@ -116,3 +116,14 @@ def commands(records: Sequence[Record], arms: Iterable[str], *, profile: str = "
             words.append(" ".join([option, *chosen]))
         lines.append(" ".join(words))
     return lines
+
+
+def hours(records: Sequence[Record], *, profile: str = "tuned") -> str:
+    """Hours of wall time that the runs on record took, made and judged, by data set, images a class and kind of device, as plain text with a total."""
+    sums: dict[tuple[str, int, str], float] = {}
+    for record in records:
+        if record.config["profile"] == profile:
+            key = (record.dataset["name"], record.ipc, record.device.partition(",")[0])
+            sums[key] = sums.get(key, 0.0) + record.seconds / 3600
+    lines = [f"{name:16s} {f'IPC {ipc}' if ipc else 'all images':>10s}  {device:5s} {value:6.2f} h" for (name, ipc, device), value in sorted(sums.items())]
+    return "\n".join([*lines, f"{'in all':34s} {sum(sums.values()):6.2f} h"])

@@ -8,7 +8,7 @@ from hoptm.config import METHODS, configure
 from hoptm.errors import ConfigError
 from hoptm.records import Record, read_records
 from hoptm.results import NAMES, stored
-from hoptm.tables import MAIN, RELATIVES, Cell, cells, commands, evaluation_table, plan
+from hoptm.tables import MAIN, RELATIVES, Cell, cells, commands, evaluation_table, hours, plan
 
 
 def _record(method, seed, value, ipc=10, dataset="pneumoniamnist", profile="tuned"):
@@ -90,3 +90,13 @@ def test_commands_ask_for_what_is_missing_and_no_more():
 def test_the_stored_records_fill_the_table():
     text = evaluation_table(read_records(stored("records")), dataset="pneumoniamnist")
     assert "n=" in text and "not run" in text
+
+
+def test_hours_are_summed_by_place_and_device():
+    import dataclasses
+
+    gpu = dataclasses.replace(_record("endpoint", 3, 0.9), device="cuda, NVIDIA", seconds=1800.0)
+    lines = hours([*[dataclasses.replace(one, seconds=3600.0) for one in FEW], gpu]).splitlines()
+    assert [line.split() for line in lines] == [
+        ["pneumoniamnist", "IPC", "10", "cpu", "4.00", "h"], ["pneumoniamnist", "IPC", "10", "cuda", "0.50", "h"], ["in", "all", "4.50", "h"],
+    ]  # fmt: skip
