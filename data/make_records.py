@@ -43,6 +43,16 @@ def keep(record: Record) -> None:
     print(f"{record.name:55s} {words}  {record.seconds:6.1f} s", flush=True)
 
 
+def keep_set(made: SyntheticSet, path: Path) -> None:
+    """Keep a small set: as it is, in half precision where that makes it small, or not at all."""
+    for half in (False, True):
+        if made.images.nbytes / (2 if half else 1) < KEPT_BYTES:
+            made.save(path, half=half)
+            if path.stat().st_size < KEPT_BYTES:
+                return
+            path.unlink()  # a decoder comes on top of the images
+
+
 def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
     """One arm of one seed and budget, unless it has a record, is known to diverge, or another process is at it."""
     path = record_path(RECORDS, config, splits, method)
@@ -57,10 +67,8 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
             write_diverged(RECORDS, path.stem, config.as_dict(), str(error))
             print(f"{path.stem}: DIVERGED, written down without scores: {error}", flush=True)
             return
-        if method not in ARMS and config.seed < KEPT_SEEDS and made.images.nbytes < KEPT_BYTES:
-            carded(made, found.as_dict(), config, splits, method, RECORDS).save(SETS / stored_name(config))
-            if (SETS / stored_name(config)).stat().st_size >= KEPT_BYTES:  # a decoder comes on top of the images
-                (SETS / stored_name(config)).unlink()
+        if method not in ARMS and config.seed < KEPT_SEEDS:
+            keep_set(carded(made, found.as_dict(), config, splits, method, RECORDS), SETS / stored_name(config))
         keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
         state.unlink(missing_ok=True)
 
@@ -100,7 +108,7 @@ def describe(splits: Splits) -> None:
         if record is None:
             print(f"{path.name}: no record of these data and settings; left as it is", flush=True)
             continue
-        carded(made, record.scores, config, splits, config.method, RECORDS).save(path)
+        carded(made, record.scores, config, splits, config.method, RECORDS).save(path, half="stored" in made.info)
         print(f"{path.name}: described", flush=True)
 
 

@@ -110,6 +110,7 @@ def _facts(made: SyntheticSet, source: Mapping[str, str]) -> list[tuple[str, str
     scale = "; ".join(f"{mean:.4f} and {std:.4f}" for mean, std in zip(made.standardisation.mean, made.standardisation.std, strict=True))
     return [
         ("images", f"{count} of {channels} x {height} x {width}, {made.images.numel() * made.images.element_size()} bytes of pixels"),
+        *([("stored as", clean(info["stored"]))] if "stored" in info else []),
         ("images a class", ", ".join(named)),
         ("made by", f"{clean(info['method'])}, {info['ipc']} a class, seed {info['seed']}"),
         ("step size", f"{made.lr:.4g}"),

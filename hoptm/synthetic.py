@@ -73,9 +73,10 @@ class SyntheticSet:
         """Bytes that the images take as they are kept: pixels, or codes with what they share. Labels are not counted."""
         return stored_bytes(self.rendering or Pixels(), len(self.images), self.images.shape[1], self.images.shape[2])
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file, whole or not at all; the same set gives the same bytes. Raises FileError."""
-        synthetic_file.write(Path(path), self._parts)
+    def save(self, path: str | Path, *, half: bool = False) -> None:
+        """Write one safetensors file, whole or not at all; the same set gives the same bytes. With `half` images are rounded to float16, and the
+        file says so. Raises FileError."""
+        synthetic_file.write(Path(path), self._parts, half=half)
 
     @staticmethod
     def load(path: str | Path) -> "SyntheticSet":

@@ -1,7 +1,8 @@
 """The file of a synthetic set: which tensors, which header, and what is wrong with parts that are no set.
 
 A set of pixels holds five tensors. One whose images are rendered also holds `codes`, the tensors that the rendering shares
-(`decoder.*`) and, in the header, the rendering's name and settings; one with a teacher's labels holds `soft`.
+(`decoder.*`) and, in the header, the rendering's name and settings; one with a teacher's labels holds `soft`. Images may be kept in
+half precision, where that is what lets a file be shared; the description then says so under `stored`.
 """
 
 import math
@@ -23,6 +24,8 @@ LARGEST = 2 * 1024**3
 TOLERANCE = 1e-3
 """Rendered images may differ from the stored ones by this much, absolutely and relatively: machines round convolutions differently."""
 
+HALF = "images rounded to float16; the scores are those of the images before"
+"""What a description says of a file in half precision."""
 _KIND = "hoptm synthetic set 1"
 _TENSORS = {"images": torch.float32, "labels": torch.int64, "lr": torch.float64, "mean": torch.float64, "std": torch.float64}
 _OPTIONAL = {"codes": torch.float32, "soft": torch.float32}
@@ -53,11 +56,12 @@ class Parts:
     soft: Tensor | None = None
 
 
-def write(path: Path, parts: Parts) -> None:
-    """Write one safetensors file, whole or not at all; the same parts give the same bytes. Raises FileError."""
+def write(path: Path, parts: Parts, *, half: bool = False) -> None:
+    """Write one safetensors file, whole or not at all; the same parts give the same bytes. With `half` images are rounded to float16. Raises FileError."""
     mean, std = (torch.tensor(values, dtype=torch.float64) for values in (parts.standardisation.mean, parts.standardisation.std))
-    tensors = {"images": parts.images, "labels": parts.labels, "lr": torch.tensor([parts.lr], dtype=torch.float64), "mean": mean, "std": std}
-    header: dict[str, Any] = {"kind": _KIND, "set": parts.info}
+    images, info = (parts.images.half(), {**parts.info, "stored": HALF}) if half else (parts.images, parts.info)
+    tensors = {"images": images, "labels": parts.labels, "lr": torch.tensor([parts.lr], dtype=torch.float64), "mean": mean, "std": std}
+    header: dict[str, Any] = {"kind": _KIND, "set": info}
     if parts.codes is not None and parts.rendering is not None:
         tensors |= {"codes": parts.codes, **parts.rendering.shared}
         header["rendering"] = {"name": parts.rendering.name, "config": parts.rendering.config}
@@ -85,7 +89,7 @@ def _parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Parts:
         raise ConfigError(wrong)
     measured = Standardisation(tuple(tensors["mean"].tolist()), tuple(tensors["std"].tolist()))
     rendering, others = _rendering(tensors, header), (tensors.get("codes"), tensors.get("soft"))
-    parts = Parts(tensors["images"], tensors["labels"], float(tensors["lr"]), measured, header["set"], others[0], rendering, others[1])
+    parts = Parts(tensors["images"].float(), tensors["labels"], float(tensors["lr"]), measured, header["set"], others[0], rendering, others[1])
     wrong = wrong_parts(parts)
     if wrong:
         raise ConfigError(f"the set {wrong}")
@@ -113,7 +117,7 @@ def _wrong_file(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str
     if not set(_TENSORS) <= set(tensors) or strange:
         return f"it holds the tensors {sorted(tensors)} where {sorted(_TENSORS)} are expected"
     for name, dtype in (_TENSORS | _OPTIONAL).items():
-        if name in tensors and tensors[name].dtype != dtype:
+        if name in tensors and tensors[name].dtype != dtype and not (name == "images" and tensors[name].dtype == torch.float16):
             return f"{name} is {tensors[name].dtype} where {dtype} is expected"
     if not isinstance(header.get("set"), dict):
         return "the header has no description"

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from hoptm.arms import arm
 from hoptm.card import NO_AUDIT, card
 from hoptm.config import configure
 from hoptm.data import Splits, load
@@ -99,3 +101,20 @@ def test_a_stored_set_says_how_it_scores_and_what_it_gives_away(monkeypatch, tmp
         record.unlink()
     module.describe(small)
     assert "no record of these data and settings" in capsys.readouterr().out
+
+
+def test_a_set_is_kept_whole_or_halved_or_not_at_all(monkeypatch, tmp_path, small):
+    monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
+    module = importlib.import_module("make_records")
+    made = arm("random", configure(NAME, method="endpoint", ipc=2, seed=0, profile="smoke"), small)
+    made.save(tmp_path / "whole")
+    size = (tmp_path / "whole").stat().st_size
+    for limit, kept in ((size + 1, "whole"), (size, "half"), (made.images.nbytes // 2, "not")):
+        monkeypatch.setattr(module, "KEPT_BYTES", limit)
+        path = tmp_path / f"{kept}.safetensors"
+        module.keep_set(made, path)
+        assert path.exists() == (kept != "not") and (kept == "not" or path.stat().st_size < limit)
+        if kept != "not":
+            again = SyntheticSet.load(path)
+            rounded = (made.images.half() if kept == "half" else made.images).float()
+            assert torch.equal(again.images, rounded) and ("stored as" in dict(card(again).facts)) == (kept == "half")
