@@ -116,11 +116,12 @@ def _wrong_file(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str
     strange = sorted(name for name in set(tensors) - allowed if described is None or not name.startswith("decoder."))
     if not set(_TENSORS) <= set(tensors) or strange:
         return f"it holds the tensors {sorted(tensors)} where {sorted(_TENSORS)} are expected"
-    for name, dtype in (_TENSORS | _OPTIONAL).items():
-        if name in tensors and tensors[name].dtype != dtype and not (name == "images" and tensors[name].dtype == torch.float16):
-            return f"{name} is {tensors[name].dtype} where {dtype} is expected"
     if not isinstance(header.get("set"), dict):
         return "the header has no description"
+    halved = {"images": torch.float16} if header["set"].get("stored") == HALF and tensors["images"].dtype == torch.float16 else {}
+    for name, dtype in (_TENSORS | _OPTIONAL | halved).items():
+        if name in tensors and tensors[name].dtype != dtype:
+            return f"{name} is {tensors[name].dtype} where {dtype} is expected"
     if tensors["lr"].shape != (1,) or tensors["mean"].dim() != 1 or tensors["std"].dim() != 1:
         return "the step size must be one number, and mean and std one number a channel"
     return None
