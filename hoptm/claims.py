@@ -119,9 +119,13 @@ def extended() -> list[Claim]:
 
 
 def latent() -> list[Claim]:
-    """Latent codes at equal images: against pixels, random images and the controls of a decoder, and what each regulariser and each start of the codes adds."""
-    pairs = (*PAIRS, ("latent-path", "latent"), ("latent-kmeans", "latent"), ("latent-draws", "latent"))
-    return [_gain("project", _SUMMARY, first, second, *setting) for first, second in pairs for setting in _TEN]
+    """Latent codes at equal images: against pixels, random images and the controls of a decoder, and what each regulariser adds."""
+    return [_gain("project", _SUMMARY, first, second, *setting) for first, second in PAIRS for setting in _TEN]
+
+
+def latent_starts() -> list[Claim]:
+    """Codes that start elsewhere, and codes with the shape potential of paths, against plain codes."""
+    return [_gain("project", _SUMMARY, arm, "latent", *setting) for arm in ("latent-kmeans", "latent-draws", "latent-path") for setting in _TEN]
 
 
 def latent_bytes() -> list[Claim]:
@@ -190,6 +194,7 @@ FAMILIES: Mapping[str, Callable[[], list[Claim]]] = {
     "soft labels": taught,
     "the extended method": extended,
     "latent codes": latent,
+    "latent codes, starts and paths": latent_starts,
     "latent codes, equal bytes": latent_bytes,
     "the headline": headline,
     "what leaks": leakage,
