@@ -15,6 +15,7 @@ from hoptm.baselines import random_subset
 from hoptm.data import Info, Splits, Standardisation, Train, Validation, standardisation
 from hoptm.errors import DataError, FileError
 from hoptm.rendering import Decoded, Pixels, Rendering, Upsampled
+from hoptm.results import SOFT as SOFT_METHODS
 from hoptm.synthetic import SyntheticSet, describe, from_real, initialise, load, provenance
 from hoptm.synthetic_file import Parts, wrong_parts
 from hoptm.vae import VaeConfig, untrained
@@ -341,10 +342,11 @@ def test_a_set_rendered_from_pixels_is_a_set_of_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((Path(__file__).parent.parent / "data" / "distilled").glob("*.safetensors")), ids=lambda path: path.stem)
 def test_stored_sets_keep_their_bytes(tmp_path: Path, path: Path) -> None:
     made = load(path)
-    made.save(tmp_path / "set")
+    made.save(tmp_path / "set", half="stored" in made.info)
     assert (tmp_path / "set").read_bytes() == path.read_bytes()
     rendered = next((name for method, name in (("-latent-", "decoded"), ("-half-", "upsampled")) if method in path.stem), None)
-    assert (made.rendering.name if made.rendering else None) == rendered and (made.codes is not None) == bool(rendered) and made.soft is None
+    assert (made.rendering.name if made.rendering else None) == rendered and (made.codes is not None) == bool(rendered)
+    assert (made.soft is not None) == (made.info["method"] in SOFT_METHODS)
 
 
 def test_the_payload_counts_codes_and_the_decoder_once() -> None:
