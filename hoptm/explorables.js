@@ -42,7 +42,8 @@
   }
   function velocity(student, expert) {
     const theirs = diff(expert).map(unit);
-    return 1 - mean(diff(student).map((chord, at) => dot(unit(chord), theirs[at])));
+    const cosines = diff(student).map((chord, at) => dot(unit(chord), theirs[at])).filter((_, at) => theirs[at].some((part) => part !== 0));
+    return cosines.length ? 1 - mean(cosines) : 0;
   }
   function difference(student, expert, order) {
     const chords = mean(squares(diff(expert)));
