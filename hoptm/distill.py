@@ -157,7 +157,7 @@ def _kept_within(problem: Problem, start: Tensor, seed: int, size: int) -> int:
     with torch.no_grad():
         images = problem.render(start)
     step = problem.step or Eager(problem.predict, problem.inner_loss)
-    found = adjoint.steps_within(match.memory_mb * 1e6, step, problem.predict.initial(chance).to(start.device), images, problem.labels, plan)
+    found = adjoint.steps_within(match.memory_mb * 1e6 / match.segments, step, problem.predict.initial(chance).to(start.device), images, problem.labels, plan)
     print(f"hoptm: {found} of {match.steps} inner steps are kept for the backward sweep within {match.memory_mb:g} MB", file=sys.stderr)
     return found
 

@@ -90,6 +90,20 @@ def test_steps_are_kept_as_memory_allows(splits, paths, capsys, megabytes, kept)
     assert torch.allclose(found.last.images, plain.last.images, rtol=1e-4, atol=1e-5)
 
 
+def test_segments_share_the_memory(splits):
+    config = _config("endpoint", memory_mb=1.0)
+    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    images, labels = torch.randn(18, 3, 28, 28, generator=generator(0, "memory")), torch.arange(18) % 9
+
+    def kept(segments: int, megabytes: float) -> int:
+        match = replace(config.match, segments=segments, memory_mb=megabytes)
+        return module._kept_within(Problem(net, labels, match, matching(match)), images, 0, 28)
+
+    budgets = [0.5 * number for number in range(1, 60)]
+    assert {kept(1, budget) for budget in budgets} == {0, 1, 2, 3, 4} and any(kept(2, budget) < kept(1, budget) for budget in budgets)
+    assert all(kept(2, 2 * budget) == kept(1, budget) for budget in budgets)
+
+
 def test_a_run_stopped_at_any_iteration_resumes_to_the_same_bits(splits, paths, tmp_path):
     whole = _run(splits, paths, _config())
 
