@@ -112,15 +112,25 @@ _FAMILIES = {"convnet": "ConvNet", "vgg": "VGG", "resnet": "ResNet", "mlp": "MLP
 
 
 @style()
-def transfer(records: Sequence[Record], *, dataset: str, score: str = "auc") -> Figure:
-    """Sets in rows, the networks that train on them in columns, a score in each cell; darker is higher, a dash is not run.
+def transfer(records: Sequence[Record], *, score: str = "auc") -> Figure:
+    """Sets in rows, the networks that train on them in columns, a score in each cell; darker is higher, a dash is not run. A panel for each data set on record.
 
-    Raises DataError as `transferred`.
+    Raises DataError when nothing is on record.
     """
-    rows, columns, matrix, seeds = transferred(records, score, dataset=dataset)
+    found = {name: transferred(records, score, dataset=name) for name in dict.fromkeys(record.dataset["name"] for record in records)}
+    if not found:
+        raise DataError("no transfer is on record: run data/make_transfer.py.")
+    heights = [1.0 + 0.5 * len(rows) for rows, *_ in found.values()]
+    drawn = figure(WIDTH, sum(heights) + 0.5)
+    panels = drawn.subplots(len(found), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (name, (rows, columns, matrix, seeds)) in zip(panels, found.items(), strict=True):
+        _matrix(axes, rows, columns, matrix)
+        axes.set_title(f"{name}: test {_SCORES.get(score, score)}, n ≥ {seeds}", pad=26)
+    return drawn
+
+
+def _matrix(axes: Axes, rows: Sequence[str], columns: Sequence[str], matrix: np.ndarray) -> None:
     words = {"random": "random real images", **{f"depth{depth}": f"made with depth {depth}" for depth in range(1, 9)}}
-    drawn = figure(WIDTH, 1.5 + 0.5 * len(rows))
-    axes = drawn.subplots()
     low, high = float(np.nanmin(matrix)) - 0.02, float(np.nanmax(matrix)) + 0.06
     axes.imshow(matrix, cmap="Blues", aspect="auto", vmin=low, vmax=high)
     for (row, column), value in np.ndenumerate(matrix):
@@ -131,8 +141,6 @@ def transfer(records: Sequence[Record], *, dataset: str, score: str = "auc") -> 
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.xaxis.tick_top()
-    axes.set_title(f"test {_SCORES.get(score, score)}, n ≥ {seeds}", pad=26)
-    return drawn
 
 
 _SCORES = {**SCORE_NAMES, "ece": "calibration error", "worst_recall": "worst recall"}

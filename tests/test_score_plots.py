@@ -41,8 +41,12 @@ def test_the_matrix_is_the_mean_over_seeds_and_empty_where_nothing_ran():
     rows, columns, matrix, seeds = score_plots.transferred(CELLS, "auc", dataset="phantom")
     assert rows == ["random", "depth2"] and columns == ["convnet", "vit"] and seeds == 2
     assert np.allclose(matrix[[0, 1, 1], [0, 0, 1]], [0.55, 0.6, 0.65]) and np.isnan(matrix[0, 1])
-    words = _words(score_plots.transfer(CELLS, dataset="phantom"))
-    assert sorted(words) == ["0.550", "0.600", "0.650", "–"]
+    assert sorted(_words(score_plots.transfer(CELLS))) == ["0.550", "0.600", "0.650", "–"]
+    other = [dataclasses.replace(record, dataset={**record.dataset, "name": "pbc-28"}) for record in CELLS[:1]]
+    titles = [axes.get_title(loc="left") for axes in score_plots.transfer([*CELLS, *other], score="ece").axes]
+    assert titles == ["phantom: test calibration error, n ≥ 2", "pbc-28: test calibration error, n ≥ 1"]
+    with pytest.raises(DataError, match="make_transfer"):
+        score_plots.transfer([])
     with pytest.raises(DataError, match="make_transfer"):
         score_plots.transferred(CELLS, "auc", dataset="pbc-28")
 
