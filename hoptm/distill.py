@@ -101,7 +101,8 @@ def distill(
     (lr, _) = match.step_sizes
     soft = None if match.labels == "hard" else teacher_labels(net, experts, measured.apply(splits.train.images[chosen])).to(where)
     shown = labels.to(where) if soft is None else soft
-    loss = inner_losses.named(match.inner_loss, torch.bincount(splits.train.labels, minlength=splits.classes).to(where))
+    counts, held = (torch.bincount(one, minlength=splits.classes).to(where) for one in (splits.train.labels, labels))
+    loss = inner_losses.named(match.inner_loss, counts, held)
     step = engine(net, loss, where, torch.float32)
     problem = Problem(net, shown, match, compare or matching(match), inner_loss=loss, alive=net.alive.to(where), layout=net.layout, step=step)
     begun = leaf(config, splits, chosen, measured)

@@ -105,7 +105,7 @@ class MatchConfig:
     own_start: int = 0
     """R: with R > 0 the student starts from a fresh network after 0 .. R - 1 of its own steps, not from an expert."""
     inner_loss: str = "cross_entropy"
-    """Loss of the student's steps: `prior` weighs each class by its share of train, `balanced_softmax` adds the logarithm of that share to the logits."""
+    """Loss of the student's steps. With w, a class's share of train over its share of the set: `prior` weighs by w, `balanced_softmax` takes log w off."""
     student_momentum: float = 0.0
     """Momentum of the student's own steps."""
     step_sizes_of: str = "all"

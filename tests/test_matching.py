@@ -1,5 +1,6 @@
 """What is compared, from the settings; and the engine against plain autograd for all of it."""
 
+import itertools
 from fractions import Fraction
 
 import pytest
@@ -176,10 +177,31 @@ def test_inner_losses_by_hand():
     logits, labels = torch.tensor([[1.0, 0.0, -1.0], [0.5, 0.2, 0.1]], dtype=torch.float64), torch.tensor([2, 0])
     plain = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     assert float(named("prior", COUNTS)(logits, labels)) == pytest.approx(float((plain * torch.tensor([1.8, 0.3])).mean()))
-    shifted = torch.nn.functional.cross_entropy(logits + torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64).log(), labels)
+    shifted = torch.nn.functional.cross_entropy(logits - torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64).log(), labels)
     assert float(named("balanced_softmax", COUNTS)(logits, labels)) == pytest.approx(float(shifted))
     even = torch.tensor([5, 5, 5])
     for name in ("prior", "balanced_softmax"):
         assert float(named(name, even)(logits, labels)) == pytest.approx(float(plain.mean()))
     with pytest.raises(ConfigError, match="inner loss"):
         named("hinge", COUNTS)
+
+
+@pytest.mark.parametrize("held", [None, torch.tensor([6, 3, 1])])
+def test_inner_losses_ask_of_any_set_what_experts_learned_from_train(held):
+    """On images of a class drawn from q, the best logits are log q plus the log of train's shares, those of an expert, whatever shares the set has."""
+    likelihood = torch.rand(3, 8, generator=generator(0, "likelihoods"), dtype=torch.float64)
+    likelihood = likelihood / likelihood.sum(dim=1, keepdim=True)
+    expert = likelihood.T.log() + (COUNTS.double() / COUNTS.sum()).log()
+    shares = torch.ones(3).double() / 3 if held is None else held.double() / held.sum()
+    for name in ("prior", "balanced_softmax"):
+        logits, loss = expert.clone().requires_grad_(), named(name, COUNTS, held)
+        total = torch.zeros((), dtype=torch.float64)
+        for label, image in itertools.product(range(3), range(8)):
+            total = total + shares[label] * likelihood[label, image] * loss(logits[image][None], torch.tensor([label]))
+        (gradient,) = torch.autograd.grad(total, logits)
+        assert float(gradient.abs().max()) < 1e-12, name
+    plain = sum(
+        shares[label] * likelihood[label, image] * torch.nn.functional.cross_entropy(logits[image][None], torch.tensor([label]))
+        for label, image in itertools.product(range(3), range(8))
+    )
+    assert float(torch.autograd.grad(plain, logits)[0].abs().max()) > 1e-2
