@@ -1,9 +1,7 @@
 """A whole audit: a pool of images, coins, every pipeline once a shadow, and what an attacker made of it.
 
-Each shadow's scores are a file as soon as they are there, so an audit that is stopped goes on where it was. Groups of images are
-judged apart, because a leak is not an average: *ordinary* images, mislabelled *canaries*, the candidates for *initialisers*, and the
-mislabelled ones of these. The first `ipc` candidates of each class initialise whenever a shadow holds them, so for them to be
-a member is to be an initialiser.
+Each shadow's scores are a file as soon as they are there, so an audit that is stopped goes on where it was. The groups of images that
+`audit_plan` names are judged apart.
 """
 
 import dataclasses
@@ -12,28 +10,26 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int64
 from torch import Tensor
 from tqdm import tqdm
 
+from hoptm.audit_plan import GROUPS, JUDGED, Plan, plan, shadow_of
 from hoptm.config import generator, hash_of
-from hoptm.data import Splits, Train, single_label
+from hoptm.data import Splits
 from hoptm.dp_training import matched
-from hoptm.errors import ConfigError, DataError, FileError
+from hoptm.errors import ConfigError, FileError
 from hoptm.files import read_info, read_tensors, write_tensors, write_text
 from hoptm.intervals import interval
-from hoptm.membership import Roc, Verdict, attack, clopper_pearson, holm, levelled, likelihood_ratios, power, roc, toss
+from hoptm.membership import Roc, Verdict, attack, clopper_pearson, holm, levelled, likelihood_ratios, power, roc
 from hoptm.pipelines import THREATS, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline
 from hoptm.records import commit, device_words, versions
 from hoptm.retrieval import against_held_out, nearest, retrieval
 from hoptm.scores import predict, score
 
-GROUPS = ("ordinary", "canaries", "initialisers", "canary initialisers")
 ARMS = ("random", "full", "pixel-real", "pixel-noise", "latent", "dp-1", "dp-4", "dp-10", "dp-sgd", "pixel-mean", "pixel-vae")
 """All arms of an audit, in the order in which they are run; the four sets and the reference points before the other initialisations."""
 TUNING = 100
@@ -42,68 +38,6 @@ DP_SGD = (0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
 SHIFTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Planted shifts, in standard deviations of an image's score, at which the power of the test is stated."""
 _CURVE_POINTS = 80
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Who is in which shadow, drawn from the seed alone."""
-
-    pool: Int64[Tensor, "n"]
-    """Indices of the train split; no two are the same picture."""
-    labels: Int64[Tensor, "n"]
-    """As the shadows see them: those of canaries are wrong."""
-    group: Int64[Tensor, "n"]
-    """Index into `GROUPS`."""
-    order: Int64[Tensor, "n"]
-    """Places of the pool in the order in which they are taken as initialisers."""
-    settings: AuditSettings
-
-    def members(self, shadow: int) -> Bool[Tensor, "n"]:
-        """Which images of the pool a shadow holds: a fair coin each."""
-        return toss(1, len(self.pool), generator(self.settings.seed, "membership", shadow))[0]
-
-    @property
-    def member(self) -> Bool[Tensor, "s n"]:
-        """Those of all shadows."""
-        return torch.stack([self.members(index) for index in range(self.settings.shadows)])
-
-
-def plan(splits: Splits, settings: AuditSettings) -> Plan:
-    """Draw the pool, the canaries and the candidates. Raises DataError for a multi-label set or one that is too small."""
-    train, chance = single_label(splits).train, generator(settings.seed, "audit")
-    _, first = torch.unique(train.images.flatten(1), dim=0, return_inverse=True)
-    once = torch.full((int(first.max()) + 1,), len(first)).scatter_reduce(0, first, torch.arange(len(first)), "amin")
-    pool = once[torch.randperm(len(once), generator=chance)[: settings.pool]]
-    if len(pool) < settings.pool:
-        raise DataError(f"{settings.pool} different images were asked for and train has {len(pool)}. Audit a smaller pool.")
-    labels, group = train.labels[pool].clone(), torch.zeros(settings.pool, dtype=torch.int64)
-    per_class = settings.ipc - settings.canary_initialisers
-    first_of = [torch.nonzero(labels == label).flatten() for label in range(splits.classes)]
-    if min(len(one) for one in first_of) < 4 * settings.ipc:
-        raise DataError(f"a class has fewer than {4 * settings.ipc} images in a pool of {settings.pool}; shadows could lack initialisers. Take a larger pool.")
-    candidates = torch.cat([one[:per_class] for one in first_of])
-    group[candidates] = GROUPS.index("initialisers")
-    free = torch.nonzero(group == 0).flatten()
-    free = free[torch.randperm(len(free), generator=chance)]
-    wrong = free[: settings.canaries + splits.classes * settings.canary_initialisers]
-    labels[wrong] = (labels[wrong] + torch.randint(1, splits.classes, (len(wrong),), generator=chance)) % splits.classes
-    group[wrong] = GROUPS.index("canaries")
-    of_class = [wrong[labels[wrong] == label][: settings.canary_initialisers] for label in range(splits.classes)]
-    group[torch.cat(of_class)] = GROUPS.index("canary initialisers")
-    rank = torch.tensor([2, 3, 1, 0])[group]  # canaries that are no candidates come last of all
-    return Plan(pool, labels, group, rank.argsort(stable=True), settings)
-
-
-def shadow_of(splits: Splits, made: Plan, index: int) -> Shadow:
-    """Shadow `index`: its images with their labels, and which of them initialise. Raises DataError when a class has too few."""
-    held = made.members(index)
-    inside, place = torch.nonzero(held).flatten(), held.cumsum(0) - 1
-    order = made.order[held[made.order]]
-    chosen = [order[made.labels[order] == label][: made.settings.ipc] for label in range(splits.classes)]
-    if any(len(one) < made.settings.ipc for one in chosen):
-        raise DataError(f"shadow {index} lacks {made.settings.ipc} images of a class. Audit a larger pool.")
-    train = Train(splits.train.images[made.pool[inside]], made.labels[inside])
-    return Shadow(index, dataclasses.replace(splits, train=train), place[torch.cat(chosen)], made.settings)
 
 
 def run(
@@ -221,13 +155,13 @@ def scores_of(folder: Path, arm: str, shadows: int) -> dict[str, Tensor]:
 def report(splits: Splits, settings: AuditSettings, folder: Path, arms: Sequence[str]) -> dict[str, Any]:
     """What the audit found of `arms`, and of others that `folder` knows, plain JSON: settings, threat models, size and power of a test, verdicts and curves.
 
-    `detected` holds after Holm's correction over all tests of the report, so that one false alarm anywhere has a chance of at most 5 %.
+    `detected` holds after Holm's correction over all tests of the report, so that one false alarm anywhere has a chance of about 5 % at most. `power` is
+    that of one test alone, `power_corrected` of the first of them all.
     """
     made = plan(splits, settings)
     counts = {name: int((made.group == index).sum()) for index, name in enumerate(GROUPS)}
     arms = [*arms, *(arm for arm in ARMS if arm not in arms and (folder / arm).is_dir())]
     whole = [arm for arm in arms if all(_file(folder, arm, index).exists() for index in range(settings.shadows))]
-    chance = generator(settings.seed, "attack")
     judged = {arm: _judged(made, folder, arm) for arm in whole}
     verdicts = [one for arm in judged.values() for groups in arm["attacks"].values() for one in groups.values()]
     for one, stands in zip(verdicts, holm([one["z"] for one in verdicts]), strict=True):
@@ -236,13 +170,18 @@ def report(splits: Splits, settings: AuditSettings, folder: Path, arms: Sequence
         "dataset": {"name": splits.info.name, "checksum": splits.info.checksum, "licence": splits.info.licence},
         "settings": json.loads(json.dumps(dataclasses.asdict(settings))), "threats": THREATS, "groups": counts,
         "unit": "one image; patients are not known, so nothing is said of them",
-        "power": {name: {f"{shift:g}": power(settings.shadows, count, shift, chance) for shift in SHIFTS} for name, count in counts.items() if count},
+        "power": _powers(settings, counts, 1), "power_corrected": _powers(settings, counts, len(verdicts)),
         "arms": judged, "tests": len(verdicts),
         "unfinished": [arm for arm in arms if arm not in whole],
         "commit": commit(), "versions": versions(), "device": device_words(),
     }  # fmt: skip
     path = folder / "matched.json"
     return said | ({"dp_sgd": json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {})
+
+
+def _powers(settings: AuditSettings, counts: Mapping[str, int], tests: int) -> dict[str, dict[str, float]]:
+    chance, sizes = generator(settings.seed, "power"), {name: counts[name] for name in JUDGED if counts[name]}
+    return {name: {f"{shift:g}": power(settings.shadows, count, shift, chance, tests=max(1, tests)) for shift in SHIFTS} for name, count in sizes.items()}
 
 
 def _judged(made: Plan, folder: Path, arm: str) -> dict[str, Any]:
@@ -252,8 +191,8 @@ def _judged(made: Plan, folder: Path, arm: str) -> dict[str, Any]:
     for threat, raw in scores_of(folder, arm, shadows).items():
         scores = levelled(raw)
         attacks[threat] = {}
-        for index, name in enumerate(GROUPS):
-            where = made.group == index
+        for name in JUDGED:
+            where = made.group == GROUPS.index(name)
             if bool(where.any()):
                 chance = generator(made.settings.seed, "attack", arm, threat, name)
                 found = attack(scores[:, where], member[:, where], chance)

@@ -3,10 +3,11 @@
 Nearness is a description and no privacy test: a set whose images lie far from train can still leak, see the audit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 
 from hoptm.data import Standardisation, Train, Validation
@@ -20,17 +21,37 @@ _CHUNK = 2048
 
 @dataclass(frozen=True)
 class Nearness:
-    """Distances to the nearest training image, of each synthetic and of each held-out real image; root mean square over pixels, 0 .. 1."""
+    """Distances to the nearest training image, of each synthetic and of each held-out real image; root mean square over pixels, 0 .. 1.
+
+    A smooth image lies nearer to all real ones, those of train and others, so that alone shows no copying. Hence the distances to the nearest
+    held-out image too, and the share `closer`.
+    """
 
     synthetic: tuple[float, ...]
     held_out: tuple[float, ...]
     """The null: what is usual for an image that train does not hold."""
+    synthetic_to_held_out: tuple[float, ...]
+    held_out_to_others: tuple[float, ...]
+    """From each held-out image to the nearest other one."""
 
     @property
     def nearer(self) -> float:
         """Chance that a synthetic image lies nearer to train than a held-out one, ties half (Mann-Whitney): 0.5 is the null, 1 all nearer."""
-        ours, null = torch.tensor(self.synthetic)[:, None], torch.tensor(self.held_out)[None, :]
-        return float(((ours < null).double() + 0.5 * (ours == null).double()).mean())
+        return float(_shares_below(torch.tensor(self.synthetic), torch.tensor(self.held_out)).mean())
+
+    @property
+    def closer_each(self) -> Float64[Tensor, "n"]:
+        """For each synthetic image the share of held-out images whose distance to train, over that to (other) held-out images, is larger; ties half."""
+        ours, null = (
+            torch.tensor(one, dtype=torch.float64).clamp_min(1e-12) / torch.tensor(other, dtype=torch.float64).clamp_min(1e-12)
+            for one, other in ((self.synthetic, self.synthetic_to_held_out), (self.held_out, self.held_out_to_others))
+        )
+        return _shares_below(ours, null)
+
+    @property
+    def closer(self) -> float:
+        """Chance that a synthetic image prefers train to held-out images more than a held-out image does; 0.5 is chance, and a smooth image lies below."""
+        return float(self.closer_each.mean())
 
     @property
     def medians(self) -> tuple[float, float]:
@@ -84,22 +105,36 @@ def nearness(synthetic: SyntheticSet, train: Train, held_out: Validation, *, mos
     if not ours.shape[1:] == train.images.shape[1:] == held_out.images.shape[1:]:
         raise DataError(f"images {tuple(ours.shape[1:])} cannot be compared with train {tuple(train.images.shape[1:])}. Name the data of the set.")
     every = max(1, -(-len(held_out.images) // most))
-    null = held_out.images[::every].float() / 255
-    return Nearness(tuple(nearest_distance(ours, train.images)), tuple(nearest_distance(null, train.images)))
+    null, own = held_out.images[::every].float() / 255, range(0, len(held_out.images), every)
+    found = [nearest_distance(one, train.images) for one in (ours, null)]
+    others = [nearest_distance(ours, held_out.images), nearest_distance(null, held_out.images, own)]
+    return Nearness(*map(tuple, (*found, *others)))
 
 
-def nearest_distance(images: Float[Tensor, "n c h w"], train: UInt8[Tensor, "m c h w"]) -> list[float]:
+def nearest_distance(images: Float[Tensor, "n c h w"], train: UInt8[Tensor, "m c h w"], own: Sequence[int] | None = None) -> list[float]:
     """For each image (0 .. 1) the distance to the nearest training image, root mean square over pixels; a copy has 0.
 
+    With `own`, the place of each image in `train`, an image is not compared with itself; alone, it has no neighbour, at infinity.
     The nearest is found by a quick formula and its distance then computed exactly, so that rounding cannot hide a copy.
     """
-    rows = images.flatten(1).float()
+    rows, first = images.flatten(1).float(), 0
     best = torch.full((len(rows),), torch.inf, dtype=torch.float64)
     for part in train.split(_CHUNK):
         real = part.flatten(1).float() / 255
-        near = (real.square().sum(dim=1)[None, :] - 2 * rows @ real.T).argmin(dim=1)
-        best = torch.minimum(best, (rows - real[near]).double().square().mean(dim=1).sqrt())
+        apart = real.square().sum(dim=1)[None, :] - 2 * rows @ real.T
+        for row, place in enumerate(own or ()):
+            if first <= place < first + len(real):
+                apart[row, place - first] = torch.inf
+        least, near = apart.min(dim=1)
+        exact = (rows - real[near]).double().square().mean(dim=1).sqrt()
+        best, first = torch.minimum(best, torch.where(least < torch.inf, exact, torch.inf)), first + len(real)
     return [float(value) for value in best]
+
+
+def _shares_below(ours: Tensor, null: Tensor) -> Float64[Tensor, "n"]:
+    """For each of ours the share of the null above it, ties half."""
+    one, other = ours[:, None], null[None, :]
+    return ((one < other).double() + 0.5 * (one == other).double()).mean(dim=1)
 
 
 def compactness(synthetic: SyntheticSet, train: Train, *, other_bytes: int = 0) -> Compactness:

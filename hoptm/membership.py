@@ -10,8 +10,8 @@ ones, which gives a test of exact size however the scores of one shadow hang tog
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,11 +43,14 @@ class Rate:
     low: float | None
     high: float | None
     nonmembers: int
+    chance: tuple[float, float] | None = None
+    """Where the rate lies in 95 % of fresh tosses of all coins, if that was asked."""
 
     def __str__(self) -> str:
         if self.tpr is None:
             return f"TPR at FPR {self.at:g}: not resolvable ({self.nonmembers} non-member scores, {math.ceil(BEHIND / self.at)} needed)"
-        return f"TPR at FPR {self.at:g}: {self.tpr:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        by_chance = f", by chance {self.chance[0]:.3f} to {self.chance[1]:.3f}" if self.chance else ""
+        return f"TPR at FPR {self.at:g}: {self.tpr:.3f} [{self.low:.3f}, {self.high:.3f}]{by_chance}"
 
 
 @dataclass(frozen=True)
@@ -168,16 +171,20 @@ def _check_both(member: Tensor) -> None:
 def rate_at(answers: Float[Tensor, "..."], member: Bool[Tensor, "..."], at: float, level: float = 0.95) -> Rate:
     """The highest true positive rate whose false positive rate is at most `at`, with its exact binomial (Clopper-Pearson) interval.
 
-    Not resolvable unless `BEHIND / at` non-member scores stand behind it. The interval counts each score as independent, and scores of one
-    shadow are not quite; the bootstrap over shadows beside it does not rest on that. Raises as `roc`.
+    Not resolvable unless `BEHIND / at` non-member scores stand behind it. The interval counts each score as independent and the threshold as
+    known, and neither is true: it is too narrow, and one that leaves out `at` is no finding. What fresh coins give does not rest on that. Raises as `roc`.
     """
     outside, inside = int((~member).sum()), int(member.sum())
     if outside < BEHIND / at:
         return Rate(at, None, None, None, outside)
-    curve = roc(answers, member)
-    tpr = float(curve.tpr[curve.fpr <= at].max())
+    tpr = _tpr(answers, member, at)
     low, high = clopper_pearson(round(tpr * inside), inside, level)
     return Rate(at, tpr, low, high, outside)
+
+
+def _tpr(answers: Tensor, member: Tensor, at: float) -> float:
+    curve = roc(answers, member)
+    return float(curve.tpr[curve.fpr <= at].max())
 
 
 def clopper_pearson(hits: int, count: int, level: float = 0.95) -> tuple[float, float]:
@@ -205,22 +212,35 @@ def attack(
     found = auc(answers, member)
     drawn = torch.randint(len(scores), (resamples, len(scores)), generator=generator)
     again = torch.tensor([auc(answers[rows], member[rows]) for rows in drawn if 0 < int(member[rows].sum()) < member[rows].numel()], dtype=torch.float64)
-    low, high = torch.quantile(again, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    null = torch.tensor(null_areas(scores, coins, generator), dtype=torch.float64)
-    below, above = torch.quantile(null, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    low, high = _central(again)
+    tprs = [rate_at(answers, member, at) for at in rates]
+    resolved = [rate.at for rate in tprs if rate.tpr is not None]
+    tossed = [(auc(other, fresh), *(_tpr(other, fresh, at) for at in resolved)) for other, fresh in _fresh(scores, coins, generator)]
+    null, *by_chance = torch.tensor(tossed, dtype=torch.float64).T
+    below, above = _central(null)
     p = (1 + int((null >= found).sum())) / (coins + 1)
-    tprs = tuple(rate_at(answers, member, at) for at in rates)
+    ranges = dict(zip(resolved, map(_central, by_chance), strict=True))
+    tprs = [replace(rate, chance=ranges.get(rate.at)) for rate in tprs]
     z = (found - float(null.mean())) / max(float(null.std()), 1e-12)
-    return Verdict(found, low, high, below, above, p, z, tprs, int(member.sum()), int((~member).sum()), len(scores))
+    return Verdict(found, low, high, below, above, p, z, tuple(tprs), int(member.sum()), int((~member).sum()), len(scores))
 
 
 def null_areas(scores: Float[Tensor, "s n"], coins: int, generator: torch.Generator) -> list[float]:
     """AUCs of the same attack on the same scores under coins that have nothing to do with them."""
-    areas = []
+    return [auc(answers, fresh) for answers, fresh in _fresh(scores, coins, generator)]
+
+
+def _fresh(scores: Tensor, coins: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """The answers of the attack under new coins, and these coins."""
     for _ in range(coins):
         fresh = _both_sides(scores.shape[0], scores.shape[1], generator)
-        areas.append(auc(likelihood_ratios(scores, fresh), fresh))
-    return areas
+        yield likelihood_ratios(scores, fresh), fresh
+
+
+def _central(values: Tensor) -> tuple[float, float]:
+    """The middle 95 % of draws."""
+    low, high = torch.quantile(values, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return low, high
 
 
 def _both_sides(shadows: int, samples: int, generator: torch.Generator) -> Bool[Tensor, "s n"]:
@@ -234,7 +254,8 @@ def _both_sides(shadows: int, samples: int, generator: torch.Generator) -> Bool[
 def holm(zs: Sequence[float], level: float = 0.05) -> list[bool]:
     """Which of many tests find something, so that the chance of even one false alarm among all is at most `level` (Holm, 1979).
 
-    Takes each one's `z` to its tail of the normal law, since a few hundred coins cannot tell how small a small chance is.
+    Takes each one's `z` to its tail of the normal law, since a few hundred coins cannot tell how small a small chance is. So the level holds
+    as far as AUCs under new coins are normal, which they are the less the fewer the images.
     """
     tails = stats.norm.sf(list(zs))
     order, found = sorted(range(len(tails)), key=lambda index: tails[index]), [False] * len(tails)
@@ -245,13 +266,14 @@ def holm(zs: Sequence[float], level: float = 0.05) -> list[bool]:
     return found
 
 
-def power(shadows: int, samples: int, shift: float, generator: torch.Generator, *, repeats: int = 100, level: float = 0.05) -> float:
+def power(shadows: int, samples: int, shift: float, generator: torch.Generator, *, repeats: int = 100, level: float = 0.05, tests: int = 1) -> float:
     """How often the test finds a planted leak: members' scores are higher by `shift` standard deviations of an image's score.
 
-    Simulated with independent Gaussian scores and the critical AUC of the randomisation test. With `shift` 0 it is the size of the test.
+    Simulated with independent Gaussian scores, decided as in `holm`: by the tail of the normal law over new coins, at `level / tests`, which is what the
+    first of `tests` has to pass. With `shift` 0 and one test it is the size of the test.
     """
     null = torch.tensor(null_areas(torch.randn(shadows, samples, generator=generator), 199, generator))
-    critical, found = float(torch.quantile(null, 1 - level)), 0
+    critical, found = float(null.mean() + stats.norm.isf(level / tests) * null.std()), 0
     for _ in range(repeats):
         member = _both_sides(shadows, samples, generator)
         scores = torch.randn(shadows, samples, generator=generator) + shift * member

@@ -30,17 +30,16 @@ def of_set(made: SyntheticSet, splits: Splits) -> dict[str, Any]:
     The interval of the nearness is a bootstrap over the synthetic images. Raises DataError when set and data do not fit.
     """
     found = nearness(made, splits.train, splits.val)
-    ours, null = torch.tensor(found.synthetic), torch.tensor(found.held_out)
-    each = (ours[:, None] < null[None, :]).double().mean(dim=1) + 0.5 * (ours[:, None] == null[None, :]).double().mean(dim=1)
-    sure = bootstrap_interval(each, generator(0, "nearness"))
+    sure = bootstrap_interval(found.closer_each, generator(0, "nearness"))
     first, second = found.medians
     section: dict[str, Any] = {
         "audited": f"the {len(made.labels)} images of this one set, directly; no shadow was trained for it",
         "threat": "an attacker who has the set and a list of candidate pictures",
         "unit": "one image; patients are not known, so nothing is said of them",
         NEAREST: {
-            "distance": f"median {first:.4f} for synthetic images, {second:.4f} for {len(null)} held-out real ones (root mean square, pixels 0 .. 1)",
-            "nearer than held-out": f"{found.nearer:.3f} [{sure.low:.3f}, {sure.high:.3f}], bootstrap over {sure.n} synthetic images; 0.5 is chance",
+            "distance": f"median {first:.4f} for synthetic images, {second:.4f} for {len(found.held_out)} held-out real ones (root mean square, pixels 0 .. 1)",
+            "nearer than held-out": f"{found.nearer:.3f}; a smooth image lies nearer to all others, so this alone shows no copying",
+            "closer to train than to held-out": f"{found.closer:.3f} [{sure.low:.3f}, {sure.high:.3f}], bootstrap over {sure.n} images; 0.5 is chance",
             "verdict": FOUND if sure.low > 0.5 else MISSED,
         },
     }
@@ -91,14 +90,16 @@ def of_report(report: Mapping[str, Any], arm: str) -> dict[str, Any]:
         section["guarantee"] = found["said"]["guarantee"]
     for threat, groups in found["attacks"].items():
         section[f"threat {threat}"] = report["threats"][threat]
-        section[threat] = {name: _words(one, report["power"][name]) for name, one in groups.items()}
+        section[threat] = {name: _words(one, report, name) for name, one in groups.items()}
     return section
 
 
-def _words(one: Mapping[str, Any], power: Mapping[str, float]) -> str:
+def _words(one: Mapping[str, Any], report: Mapping[str, Any], group: str) -> str:
+    corrected = "power_corrected" in report
+    power, test = report["power_corrected" if corrected else "power"][group], "the test" if corrected else "a test by itself, not corrected for the others,"
     rates = "; ".join(rate["words"] for rate in one["rates"] if rate["tpr"] is not None) or "no true positive rate is resolvable"
     sees = [float(shift) for shift, share in power.items() if share >= 0.8]
-    reach = f"the test sees shifts from {min(sees):g} standard deviations on" if sees else "the test is weak here"
+    reach = f"{test} sees shifts from {min(sees):g} standard deviations on" if sees else f"{test} is weak here"
     verdict = FOUND if one["detected"] else MISSED
     return (
         f"{verdict}: AUC {one['auc']:.3f} [{one['low']:.3f}, {one['high']:.3f}], chance {one['chance_low']:.3f} to {one['chance_high']:.3f}; {rates}; {reach}"

@@ -10,7 +10,7 @@ from toy_sets import net, toy
 from hoptm import fidelity
 from hoptm.baselines import random_subset
 from hoptm.config import EvaluationConfig, generator
-from hoptm.data import Standardisation, Validation, standardisation
+from hoptm.data import Standardisation, Validation, load, standardisation
 from hoptm.errors import DataError
 from hoptm.evaluate import Recipe, train_on
 from hoptm.fidelity import compactness, nearest_distance, nearness, recognised
@@ -42,16 +42,37 @@ def test_copies_are_nearer_than_held_out_images_and_noise_is_farther() -> None:
     assert far.nearer == 0.0 and far.medians[0] > far.medians[1]
 
 
+def test_a_smooth_image_is_near_to_all_and_a_copy_prefers_train() -> None:
+    splits = load("phantom:900")
+    copies = random_subset(splits, 4, generator(0))
+    found = nearness(copies, splits.train, splits.val)
+    assert found.nearer == found.closer == 1.0
+    means = torch.stack([splits.train.images[splits.train.labels == label].float().mean(dim=0) / 255 for label in copies.labels.tolist()])
+    mean, std = (torch.tensor(one)[:, None, None] for one in (copies.standardisation.mean, copies.standardisation.std))
+    smooth = nearness(replace(copies, images=(means - mean) / std), splits.train, splits.val)
+    assert smooth.nearer > 0.8 and smooth.closer < 0.6
+    halves = [(splits.val.images[part::2], splits.val.labels[part::2]) for part in range(2)]
+    unseen = copies.standardisation.apply(halves[0][0][: len(copies.labels)])
+    fresh = nearness(replace(copies, images=unseen), splits.train, Validation(*halves[1]))
+    assert abs(fresh.closer - 0.5) < 0.2
+
+
 def test_nearer_is_the_mann_whitney_share() -> None:
-    found = fidelity.Nearness((0.1, 0.2, 0.2, 0.5), (0.2, 0.3, 0.4))
+    found = fidelity.Nearness((0.1, 0.2, 0.2, 0.5), (0.2, 0.3, 0.4), (0.2, 0.1, 0.2, 0.5), (0.2, 0.2, 0.8))
     u = stats.mannwhitneyu(found.held_out, found.synthetic).statistic
     assert found.nearer == pytest.approx(u / 12) and found.medians == pytest.approx((0.2, 0.3))
+    ratios = [0.5, 2.0, 1.0, 1.0], [1.0, 1.5, 0.5]
+    assert found.closer == pytest.approx(stats.mannwhitneyu(ratios[1], ratios[0]).statistic / 12)
 
 
 def test_the_null_is_spaced_through_the_split() -> None:
     splits = toy()
     found = nearness(random_subset(splits, 2, generator(0)), splits.train, splits.val, most=10)
     assert found.held_out == pytest.approx(brute(splits.val.images[::4].float() / 255, splits.train.images), abs=1e-7)
+    for at, one in zip(range(0, 40, 4), found.held_out_to_others, strict=True):
+        others = torch.cat([splits.val.images[:at], splits.val.images[at + 1 :]])
+        assert brute(splits.val.images[at : at + 1].float() / 255, others) == pytest.approx([one], abs=1e-7)
+    assert nearest_distance(splits.val.images[:1].float() / 255, splits.val.images[:1], [0]) == [float("inf")]
     other = Validation(torch.zeros(2, 1, 9, 9, dtype=torch.uint8), torch.tensor([0, 1]))
     with pytest.raises(DataError, match="cannot be compared"):
         nearness(random_subset(splits, 2, generator(0)), splits.train, other)

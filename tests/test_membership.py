@@ -130,6 +130,23 @@ def test_rates_are_resolved_only_with_enough_behind_them() -> None:
     assert rate_at(answers, member, 0.0099).tpr is None and "not resolvable" in str(rate_at(answers, member, 0.001))
 
 
+def test_chance_stands_beside_a_rate() -> None:
+    """Scores that hang together within a shadow: coins allow for it, an interval of independent scores does not."""
+    inside = 0
+    for turn in range(10):
+        common, own = (torch.randn(16, many, generator=generator(turn, "scores", many)) for many in (1, 300))
+        rates = attack(common + 0.3 * own, toss(16, 300, generator(turn, "coins")), generator(turn, "attack"), coins=99, resamples=20).rates
+        assert rates[0].tpr is None and rates[0].chance is None and "not resolvable" in str(rates[0])
+        last = rates[-1]
+        assert last.tpr is not None and last.low is not None and last.high is not None and last.chance is not None
+        assert f"by chance {last.chance[0]:.3f} to {last.chance[1]:.3f}" in str(last)
+        assert last.chance[1] - last.chance[0] > last.high - last.low
+        inside += last.chance[0] <= last.tpr <= last.chance[1]
+    assert inside >= 8
+    found = attack(*planted(1.0), generator(6), coins=49).rates[-1]
+    assert found.tpr is not None and found.chance is not None and found.tpr > found.chance[1]
+
+
 def test_clopper_pearson_are_the_beta_quantiles() -> None:
     assert clopper_pearson(0, 20)[0] == 0 and clopper_pearson(0, 20)[1] == pytest.approx(1 - 0.025 ** (1 / 20))
     assert clopper_pearson(7, 50) == pytest.approx((stats.beta.ppf(0.025, 7, 44), stats.beta.ppf(0.975, 8, 43)))
@@ -139,6 +156,7 @@ def test_size_and_power() -> None:
     assert power(16, 60, 0.0, generator(1), repeats=200) < 0.11
     assert power(16, 60, 0.2, generator(1)) < power(16, 60, 0.5, generator(1))
     assert power(16, 60, 0.8, generator(1)) > 0.95
+    assert power(16, 20, 0.5, generator(1), tests=48) < power(16, 20, 0.5, generator(1)) - 0.2
     assert len(null_areas(torch.randn(8, 3, generator=generator(2)), 10, generator(2))) == 10
 
 

@@ -32,7 +32,7 @@ def report() -> dict[str, Any]:
 def test_copies_are_said_to_leak_and_noise_is_not_called_anything() -> None:
     splits = toy()
     copies = of_set(random_subset(splits, 6, generator(0)), splits)
-    assert copies[NEAREST]["verdict"] == FOUND and copies[NEAREST]["nearer than held-out"].startswith("1.000 [1.000, 1.000]")
+    assert copies[NEAREST]["verdict"] == FOUND and copies[NEAREST]["closer to train than to held-out"].startswith("1.000 [1.000, 1.000]")
     assert "initialisers" not in copies  # a random subset names no seed of a run
     grey = SyntheticSet(torch.zeros(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), 0.01, standardisation(splits.train), provenance(splits, method="x", ipc=2, seed=0))
     assert of_set(grey, splits)[NEAREST]["verdict"] in (FOUND, MISSED) and not PROMISES.search(json.dumps(of_set(grey, splits)))
