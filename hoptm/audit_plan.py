@@ -2,7 +2,7 @@
 
 A leak is not an average, so groups are kept apart: *ordinary* images, mislabelled *canaries*, the candidates for *initialisers*, and
 mislabelled ones of these. The first `ipc` candidates of each class initialise whenever a shadow holds them, so for them to be a member is to
-be an initialiser. Where a shadow lacks some, *stand-ins* take their places. These are in no test: for them membership means one thing or the other.
+be an initialiser. Where a shadow lacks some, *reserves* take their places. These are in no test: for them membership means one thing or the other.
 Ordinary images and canaries never initialise.
 """
 
@@ -19,13 +19,13 @@ from hoptm.errors import DataError
 from hoptm.membership import toss
 from hoptm.pipelines import AuditSettings, Shadow
 
-GROUPS = ("ordinary", "canaries", "initialisers", "canary initialisers", "stand-ins")
+GROUPS = ("ordinary", "canaries", "initialisers", "canary initialisers", "reserves")
 JUDGED = GROUPS[:4]
 """Groups that are tested for membership."""
 
 
-def stand_ins(ipc: int) -> int:
-    """Stand-ins of a class, so many that a shadow with too few images to initialise is rarer than one in ten thousand."""
+def reserves(ipc: int) -> int:
+    """Reserves of a class, so many that a shadow with too few images to initialise is rarer than one in ten thousand."""
     return 3 * ipc + 12
 
 
@@ -64,11 +64,11 @@ def plan(splits: Splits, settings: AuditSettings) -> Plan:
     labels, group = train.labels[pool].clone(), torch.zeros(settings.pool, dtype=torch.int64)
     per_class = settings.ipc - settings.canary_initialisers
     first_of = [torch.nonzero(labels == label).flatten() for label in range(splits.classes)]
-    needed = per_class + stand_ins(settings.ipc)
+    needed = per_class + reserves(settings.ipc)
     if min(len(one) for one in first_of) < needed:
         raise DataError(f"a class has fewer than {needed} images in a pool of {settings.pool}; shadows could lack initialisers. Take a larger pool.")
     group[torch.cat([one[:per_class] for one in first_of])] = GROUPS.index("initialisers")
-    group[torch.cat([one[per_class:needed] for one in first_of])] = GROUPS.index("stand-ins")
+    group[torch.cat([one[per_class:needed] for one in first_of])] = GROUPS.index("reserves")
     free = torch.nonzero(group == 0).flatten()
     free = free[torch.randperm(len(free), generator=chance)]
     wrong = free[: settings.canaries + splits.classes * settings.canary_initialisers]

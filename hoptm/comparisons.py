@@ -177,7 +177,10 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Leaks:
-    """In how many groups of images the attacks of a stored audit found a leak; the claim is none. That attacks find nothing is not privacy."""
+    """In how many groups of images the attacks of a stored audit found a leak; the claim is none. That attacks find nothing is not privacy:
+
+    one audit can refute the claim and none can show it, so a count of 0 stands on the bound.
+    """
 
     arm: str
     dataset: str
@@ -186,7 +189,7 @@ class Leaks:
         """The count over attackers and groups, each after the audit's correction for many tests."""
         arms = [report["arms"][self.arm] for report in evidence.audits if report["dataset"]["name"] == self.dataset and self.arm in report["arms"]]
         found = [sum(group["detected"] for groups in arm["attacks"].values() for group in groups.values()) for arm in arms]
-        return Measured("leaks found", tuple(map(float, found[:1])), 0.5, False, 1, "" if found else "no audit on record", ".0f", False)
+        return Measured("leaks found", tuple(map(float, found[:1])), 0.0, False, 1, "" if found else "no audit on record", ".0f", False)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from toy_sets import toy
 
 from hoptm import audit
 from hoptm.audit import plan, read, report, run, scores_of, shadow_of, thinned, write
-from hoptm.audit_plan import GROUPS, stand_ins
+from hoptm.audit_plan import GROUPS, reserves
 from hoptm.config import generator
 from hoptm.data import Splits, Train, load
 from hoptm.errors import ConfigError, DataError, FileError
@@ -47,7 +47,7 @@ def test_the_plan_has_no_twins_and_its_groups_are_as_large_as_asked(splits: Spli
     pictures = splits.train.images[made.pool]
     assert len(torch.unique(pictures.flatten(1), dim=0)) == len(made.pool) == 420
     counts = [int((made.group == index).sum()) for index in range(len(GROUPS))]
-    assert counts[1:] == [16, 3, 3, 3 * stand_ins(2)] and sum(counts) == 420
+    assert counts[1:] == [16, 3, 3, 3 * reserves(2)] and sum(counts) == 420
     wrong = made.labels != splits.train.labels[made.pool]
     assert torch.equal(wrong, (made.group == GROUPS.index("canaries")) | (made.group == GROUPS.index("canary initialisers")))
     assert torch.equal(plan(splits, TINY).order, made.order) and 0.4 < float(made.member.float().mean()) < 0.6

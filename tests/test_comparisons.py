@@ -110,7 +110,7 @@ def test_leaks_are_counted_over_attackers_and_groups() -> None:
 
     assert Leaks("latent", "pbc-28").measure(Evidence(audits=[report(True, False, True)])).values == (4.0,)
     assert Leaks("latent", "pbc-28").measure(Evidence(audits=[report(True, False)])).verdict == NOT_REPRODUCED
-    assert Leaks("latent", "pbc-28").measure(Evidence(audits=[report(False, False)])).verdict == REPRODUCED
+    assert Leaks("latent", "pbc-28").measure(Evidence(audits=[report(False, False)])).verdict == NO_DIFFERENCE
     for missing in (Leaks("latent", "phantom"), Leaks("dp-4", "pbc-28")):
         assert missing.measure(Evidence(audits=[report(False)])).verdict == UNTESTED
 
