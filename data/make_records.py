@@ -19,14 +19,14 @@ from hoptm.config import METHODS, Config, configure, from_dict
 from hoptm.cost import arm_seconds, estimate, in_words, is_known_here, judgement_seconds
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import stored_name
-from hoptm.errors import DivergedError
+from hoptm.errors import ConfigError, DivergedError
 from hoptm.evaluate import Recipe, evaluate, full_data
 from hoptm.latent_controls import reconstructed
 from hoptm.leaf import vae_of
 from hoptm.networks import Network, network
 from hoptm.records import Record, write_diverged, write_record
 from hoptm.results import SCORES, WHOLE
-from hoptm.runs import carded, claimed, configured, make, record_of, record_of_set, record_path
+from hoptm.runs import carded, claimed, configured, make, record_of, record_of_set, record_path, taken
 from hoptm.synthetic import SyntheticSet
 
 HERE = Path(__file__).resolve().parent
@@ -58,6 +58,7 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
     path = record_path(RECORDS, config, splits, method)
     with claimed(path) as ours:
         if not ours or path.with_suffix(".diverged").exists():
+            check_settings(path, config, splits, method)
             return
         began, state = time.perf_counter(), RECORDS / stored_name(config).replace(".safetensors", ".state")
         try:
@@ -70,7 +71,14 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
         if method not in ARMS and config.seed < KEPT_SEEDS:
             keep_set(carded(made, found.as_dict(), config, splits, method, RECORDS), SETS / stored_name(config))
         keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
-        state.unlink(missing_ok=True)
+        if method not in ARMS:  # an arm has none, and that of an end point of its name may be at work
+            state.unlink(missing_ok=True)
+
+
+def check_settings(path: Path, config: Config, splits: Splits, method: str) -> None:
+    """Raises ConfigError where the record that stands in a run's place is of other settings or data: it would be taken for one of this grid."""
+    if path.exists() and taken([RECORDS], config, splits, method) is None:
+        raise ConfigError(f"{path.name} is on record with other settings or data. Move it away, or run this grid under another profile.")
 
 
 def run_seed(chosen: argparse.Namespace, seed: int, splits: Splits, net: Network) -> None:
@@ -91,7 +99,7 @@ def run_whole(method: str, chosen: argparse.Namespace, seeds: list[int], splits:
                 began = time.perf_counter()
                 shown = reconstructed(splits, vae_of(config, splits)) if method == "ceiling" else splits
                 found = full_data(net, shown, config.evaluation, seed, steps=chosen.full_steps, recipe=recipe)
-                extra = {"steps": chosen.full_steps, "recipe_of_seed": seeds[0]}
+                extra = {"steps": found.recipe.steps, "recipe_of_seed": seeds[0]}
                 keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
         path = record_path(RECORDS, config, splits, method)
         if not path.exists():

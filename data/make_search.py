@@ -19,6 +19,8 @@ from hoptm.profiles import SEARCHED
 from hoptm.search import SEED, SPACES, search, trials_in
 
 HERE = Path(__file__).resolve().parent
+IPC = 10
+"""Images a class at which the profile `tuned` is searched."""
 
 
 def say_cost(chosen: argparse.Namespace, splits: Splits) -> None:
@@ -35,11 +37,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--methods", nargs="*", choices=SPACES, default=list(SPACES))
-    parser.add_argument("--ipc", type=int, default=10)
+    parser.add_argument("--ipc", type=int, default=IPC)
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--seconds", type=float, help="for each method: no new trial after so long")
     parser.add_argument("--profile", choices=SEARCHED, default="tuned")
     chosen = parser.parse_args()
+    if chosen.profile == "tuned" and chosen.ipc != IPC:
+        parser.error(f"settings of the profile tuned serve every budget and were searched at {IPC} images a class; {chosen.ipc} would replace them.")
     torch.set_num_threads(1)
     splits = single_label(load(chosen.dataset))
     (HERE / "search").mkdir(exist_ok=True)

@@ -38,7 +38,7 @@ class Record:
     scores: dict[str, Any]
     """The evaluation as a dictionary: recipe, recipes tried, scores of each fresh network."""
     seconds: float
-    """Wall seconds of the run that this record stands for, experts not counted."""
+    """Wall seconds of the run that this record stands for, made and judged, with its experts where they were not cached; `extra` has their part."""
     peak_bytes: int
     """Peak resident memory of the process that ran it."""
     commit: str

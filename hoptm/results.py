@@ -75,11 +75,28 @@ def stored(kind: str) -> Path:
 
 
 def select(records: Sequence[Record], *, dataset: str, method: str, ipc: int, profile: str = "fast") -> list[Record]:
-    """The records of one arm, one a seed, in the order of the seeds."""
+    """The records of one arm, one a seed, in the order of the seeds.
+
+    All real images (`full`) know nothing of paths and budgets, so their record serves every profile with the same network and evaluation; where a
+    seed has several, it is the one that trained for most steps, since a weak model of all data makes every gap look small.
+    """
+    if method == "full":
+        judged = [_judged_by(record) for record in records if (record.dataset["name"], record.config["profile"]) == (dataset, profile)]
+        return _strongest(records, dataset, judged)
     found = [
         record for record in records if (record.dataset["name"], record.method, record.ipc, record.config["profile"]) == (dataset, method, ipc, profile)
     ]  # fmt: skip
     return sorted(found, key=lambda record: record.seed)
+
+
+def _judged_by(record: Record) -> list[Any]:
+    return [record.config[part] for part in ("network", "evaluation")]
+
+
+def _strongest(records: Sequence[Record], dataset: str, judged: Sequence[list[Any]]) -> list[Record]:
+    every = [record for record in records if (record.dataset["name"], record.method) == (dataset, "full") and _judged_by(record) in judged]
+    found = {record.seed: record for record in sorted(every, key=lambda record: int(record.scores["recipe"]["steps"]))}
+    return [found[seed] for seed in sorted(found)]
 
 
 def by_seed(records: Sequence[Record], score: str) -> dict[int, float]:
@@ -128,21 +145,11 @@ def gains_by_seed(
 
 
 def gaps_by_seed(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> dict[int, float]:
-    """All real images minus an arm, for each seed that both have; above 0 the arm falls short. Empty where there is none.
-
-    All real images know nothing of paths and budgets, so their record serves every profile with the same network and evaluation; where a seed has
-    several, the one that trained for most steps, since a weak model of all data makes every gap look small.
-    """
+    """All real images (as `select` takes them) minus an arm, for each seed that both have; above 0 the arm falls short. Empty where there is none."""
     small = select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)
     if not small:
         return {}
-    judged = [small[0].config[part] for part in ("network", "evaluation")]
-    every = [
-        record for record in records
-        if (record.dataset["name"], record.method) == (dataset, "full") and [record.config[part] for part in ("network", "evaluation")] == judged
-    ]  # fmt: skip
-    whole = {record.seed: record for record in sorted(every, key=lambda record: int(record.scores["recipe"]["steps"]))}
-    full, arm_scores = by_seed(list(whole.values()), score), by_seed(small, score)
+    full, arm_scores = by_seed(_strongest(records, dataset, [_judged_by(small[0])]), score), by_seed(small, score)
     return {seed: full[seed] - arm_scores[seed] for seed in sorted(set(full) & set(arm_scores))}
 
 

@@ -44,7 +44,8 @@ def make(
     """
     began = time.perf_counter()
     if method in ARMS:
-        return arm(method, config, splits), {"make_seconds": time.perf_counter() - began}
+        found = arm(method, config, splits)
+        return found, {"make_seconds": time.perf_counter() - began, "made_with": found.info["config"]}
     paths = experts(config, splits, progress=False, processes=1)
     trained = time.perf_counter()
     done = distill(config, splits, paths, resume=state, callbacks=callbacks, progress=False)

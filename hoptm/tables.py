@@ -18,6 +18,8 @@ RELATIVES = ("dc", "dsa", "ftd", "tesla", "datm", "adaptive")
 ELSEWHERE = ("random", "dm", "endpoint", "published", "extended")
 DATASETS = ("pneumoniamnist", "pbc-28")
 SMALL_DATASETS = ("phantom", "cxr-open")
+SHORT = ("dm", "dc", "dsa")
+"""Arms with short settings of their own, for which nothing was searched."""
 NEVER = {"idm": "IDM (improved distribution matching)"}
 """Rows that the field would expect and that this project does not have; they are shown as `not run`."""
 
@@ -78,7 +80,8 @@ def cells(records: Sequence[Record], score: str, *, profile: str = "tuned", dive
 def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "auc", profile: str = "tuned", diverged: Collection[str] = ()) -> str:
     """A row an arm and a column a budget, as plain text: mean, 95 % interval over seeds, and n; `not run` where there is nothing.
 
-    A dash marks what was never planned, a star soft labels, a dagger runs that diverged. The last line says how many planned runs are on record.
+    A dash marks what was never planned, a star soft labels, a dagger runs that diverged, a double one settings that nobody searched. The last line says
+    how many planned runs are on record.
     Raises ConfigError for a data set that the plan does not hold.
     """
     ours = [cell for cell in cells(records, score, profile=profile, diverged=diverged) if cell.dataset == dataset]
@@ -89,11 +92,12 @@ def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "a
     wide = max(30, 2 + max(map(len, by_place.values())))
     lines = [f"{dataset}, profile {profile}, test {score.replace('_', ' ')}", f"{'arm':34s}" + "".join(f"{f'IPC {ipc}':>{wide}s}" for ipc in ipcs)]
     for method in methods:
-        name = NAMES[method] + (" *" if method in SOFT else "")
+        name = NAMES[method] + (" *" if method in SOFT else " ‡" if method in SHORT else "")
         lines.append(f"{name:34s}" + "".join(f"{by_place.get((method, ipc), '-'):>{wide}s}" for ipc in ipcs))
     lines += [f"{name:34s}" + "".join(f"{'not run':>{wide}s}" for _ in ipcs) for name in NEVER.values()]
     done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) & set(c.values) for c in ours], [c.wanted for c in ours]))
     star = ["* soft labels, learned: not to be compared with hard ones"] if any(method in SOFT for method in methods) else []
+    star += ["‡ short runs with settings as they are: nothing was searched for them"] if any(method in SHORT for method in methods) else []
     ended = sum(len(cell.diverged) for cell in ours)
     dagger = [f"† {ended} run{'s' if ended > 1 else ''} diverged and left no set"] if ended else []
     return "\n".join([*lines, *star, *dagger, f"{done} of {asked} planned runs are on record"])
