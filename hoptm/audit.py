@@ -24,7 +24,7 @@ from hoptm.dp_training import matched
 from hoptm.errors import ConfigError, FileError
 from hoptm.files import read_info, read_tensors, write_tensors, write_text
 from hoptm.intervals import interval
-from hoptm.membership import Roc, Verdict, attack, clopper_pearson, holm, levelled, likelihood_ratios, power, roc
+from hoptm.membership import Roc, Verdict, attack, holm, levelled, likelihood_ratios, power, roc
 from hoptm.pipelines import THREATS, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline
 from hoptm.records import commit, device_words, versions
 from hoptm.retrieval import against_held_out, nearest, retrieval
@@ -32,8 +32,8 @@ from hoptm.scores import predict, score
 
 ARMS = ("random", "full", "pixel-real", "pixel-noise", "latent", "dp-1", "dp-4", "dp-10", "dp-sgd", "pixel-mean", "pixel-vae")
 """All arms of an audit, in the order in which they are run; the four sets and the reference points before the other initialisations."""
-TUNING = 100
-"""Index of the shadow on which epsilon of DP-SGD is chosen; it is no shadow of the audit."""
+TUNING = (100, 101, 102, 103)
+"""Indices of the shadows on which epsilon of DP-SGD is chosen; they are no shadows of the audit."""
 DP_SGD = (0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
 SHIFTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Planted shifts, in standard deviations of an image's score, at which the power of the test is stated."""
@@ -52,12 +52,12 @@ def run(
 ) -> dict[str, Any]:
     """Run all shadows that `folder` does not hold yet, shadow by shadow, and give the report of `report`.
 
-    `dp-sgd` is DP-SGD at the smallest epsilon at which its validation score reaches that of `pixel-real` on a shadow of its own. `pipelines`
+    `dp-sgd` is DP-SGD at the smallest epsilon at which its validation score reaches that of `pixel-real`, on shadows of their own. `pipelines`
     stands in for `pipelines.pipeline` by name. `done` is called after each. Raises FileError for a folder of another audit, else as
     the pipelines do.
     """
     made = plan(splits, settings)
-    _mark(folder, splits, settings)
+    _mark(folder, splits, made)
     known = {name: _named(name, splits, made, folder, pipelines) for name in arms}
     work = [(index, name) for index in range(settings.shadows) for name in arms if not _file(folder, name, index).exists()]
     for index, name in tqdm(work, desc="audit", unit="shadow", disable=not progress):
@@ -76,11 +76,10 @@ def match_dp_sgd(splits: Splits, made: Plan, folder: Path) -> dict[str, Any]:
     """Epsilon for DP-SGD, chosen on validation; kept in `matched.json` of the folder."""
     path = folder / "matched.json"
     if not path.exists():
-        shadow = shadow_of(splits, made, TUNING)
-        wanted = _balanced(pipeline("pixel-real")(shadow), splits)
+        wanted = _on_validation("pixel-real", splits, made)
         tried = []
         for epsilon in DP_SGD:
-            tried.append((epsilon, _balanced(pipeline(f"dp-sgd-{epsilon:g}")(shadow), splits)))
+            tried.append((epsilon, _on_validation(f"dp-sgd-{epsilon:g}", splits, made)))
             if tried[-1][1] >= wanted:
                 break
         found = {
@@ -88,20 +87,24 @@ def match_dp_sgd(splits: Splits, made: Plan, folder: Path) -> dict[str, Any]:
             "reached": tried[-1][1] >= wanted,
             "wanted": wanted,
             "tried": tried,
-            "score": "balanced accuracy, validation",
+            "score": f"AUC, validation, mean over {len(TUNING)} shadows",
         }
         write_text(path, json.dumps(found) + "\n")
     plain: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return plain
 
 
-def _balanced(outcome: Outcome, splits: Splits) -> float:
-    return score(predict(outcome.net, outcome.thetas[0], outcome.standardisation, splits.val.images), splits.val.labels).balanced_accuracy
+def _on_validation(name: str, splits: Splits, made: Plan) -> float:
+    each = [pipeline(name)(shadow_of(splits, made, index)) for index in TUNING]
+    found = [score(predict(one.net, theta, one.standardisation, splits.val.images), splits.val.labels).auc for one in each for theta in one.thetas]
+    return sum(found) / len(found)
 
 
-def _mark(folder: Path, splits: Splits, settings: AuditSettings) -> None:
-    """Say in the folder whose it is. Raises FileError when it is another audit's."""
-    path, wanted = folder / "audit.json", {"dataset": splits.info.checksum, "settings": json.loads(json.dumps(dataclasses.asdict(settings)))}
+def _mark(folder: Path, splits: Splits, made: Plan) -> None:
+    """Say in the folder whose it is: data, settings, and who is in which group. Raises FileError when it is another audit's."""
+    who = [made.pool.tolist(), made.labels.tolist(), made.group.tolist(), made.order.tolist(), list(splits.train.images.shape)]
+    said = {"dataset": splits.info.checksum, "settings": dataclasses.asdict(made.settings), "plan": hash_of({"who": who})}
+    path, wanted = folder / "audit.json", json.loads(json.dumps(said))
     if not path.exists():
         write_text(path, json.dumps(wanted) + "\n")
     elif hash_of(json.loads(path.read_text(encoding="utf-8"))) != hash_of(wanted):
@@ -133,17 +136,26 @@ def _direct(outcome: Outcome, shadow: Shadow, pool: Tensor, labels: Tensor, held
         return {}
     real = pool.float() / 255
     _, found = nearest(outcome.images, real, 1)
+    inside = torch.nonzero(held).flatten()
     ranks = retrieval(outcome.images, real[held], shadow.chosen)
     shares = against_held_out(outcome.images, real[held], shadow.chosen, labels[held], real[~held], labels[~held])
-    return {"nearest_is_member": held[found[:, 0]].tolist(), "ranks": list(ranks.ranks), "candidates": ranks.candidates, "shares": list(shares)}
+    return {"nearest_is_member": held[found[:, 0]].tolist(), "ranks": list(ranks.ranks), "candidates": ranks.candidates, "shares": list(shares),
+            "places": inside[shadow.chosen].tolist()}  # fmt: skip
 
 
 def _found(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Retrieval of initialisers over all shadows: found at once, and the mean share of non-members of their kind that lie nearer (1/2 by chance)."""
-    ranks = [rank for info in infos for rank in info["ranks"]]
-    hits = sum(rank == 0 for rank in ranks)
-    shares = interval([sum(info["shares"]) / len(info["shares"]) for info in infos])
-    return {"hits": hits, "images": len(ranks), "interval": list(clopper_pearson(hits, len(ranks))), "share": dataclasses.asdict(shares)}
+    """Retrieval of initialisers over all shadows: found at once, and the mean share of non-members of their kind that lie nearer (1/2 by chance).
+
+    One image initialises in many shadows, and how central it is belongs to it, so intervals are over images, each with its mean over its shadows.
+    """
+    hits: dict[int, list[float]] = {}
+    shares: dict[int, list[float]] = {}
+    for info in infos:
+        for place, rank, share in zip(info["places"], info["ranks"], info["shares"], strict=True):
+            hits.setdefault(place, []).append(float(rank == 0))
+            shares.setdefault(place, []).append(share)
+    at_once, nearer = (dataclasses.asdict(interval([sum(one) / len(one) for one in found.values()])) for found in (hits, shares))
+    return {"hits": int(sum(map(sum, hits.values()))), "images": sum(map(len, hits.values())), "candidates": len(hits), "at_once": at_once, "share": nearer}
 
 
 def scores_of(folder: Path, arm: str, shadows: int) -> dict[str, Tensor]:
@@ -220,7 +232,7 @@ def estimate(splits: Splits, settings: AuditSettings, arms: Sequence[str], folde
     left = {arm: sum(not _file(folder, arm, index).exists() for index in range(settings.shadows)) for arm in arms}
     if not any(left.values()):
         return "estimate: every shadow is there; only the verdicts are made anew, about a minute"
-    shadow = shadow_of(splits, plan(splits, settings), TUNING)
+    shadow = shadow_of(splits, plan(splits, settings), TUNING[0])
     began = time.process_time()
     pipeline("full")(shadow)
     unit = time.process_time() - began

@@ -19,7 +19,7 @@ from hoptm.intervals import interval
 from hoptm.records import versions
 from hoptm.synthetic import SyntheticSet
 
-REAL = ("random", "natural", "herding", "kcentre", "kmeans", "start")
+REAL = ("random", "random-teacher", "natural", "herding", "kcentre", "kmeans", "start")
 """Methods whose images are training images as they are."""
 SCORES = ("accuracy", "balanced_accuracy", "auc", "worst_recall", "ece")
 NO_AUDIT = "No privacy audit was run on this set. Nothing is claimed about what it gives away of its training images."

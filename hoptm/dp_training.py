@@ -46,6 +46,15 @@ class DpTrained:
     """As counted by Opacus's accountant over the steps that were taken, for adding or removing one image."""
     noise: float
     """Noise multiplier."""
+    delta: float
+
+    @property
+    def statement(self) -> str:
+        """What holds, in words: not the adjacency of `dp_distillation`, under which the same noise has about twice the epsilon or more."""
+        return (
+            f"({self.epsilon:.3g}, {self.delta:g})-differentially private for adding or removing one image; the number of images, the size of a batch and the "
+            "standardisation are public, the choice of epsilon on validation is not counted, and one image is the unit, not one patient"
+        )
 
 
 def train_dp(network: Network, train: Train, standardisation: Standardisation, settings: DpTraining, generator: torch.Generator) -> DpTrained:
@@ -82,7 +91,7 @@ def train_dp(network: Network, train: Train, standardisation: Standardisation, s
     theta = flatten(module)
     if not torch.isfinite(theta).all():
         raise DivergedError("training by DP-SGD left the finite numbers. Take a smaller step size.")
-    return DpTrained(theta, float(accountant.get_epsilon(settings.delta)), noise)
+    return DpTrained(theta, float(accountant.get_epsilon(settings.delta)), noise, settings.delta)
 
 
 def _empty_step(optimiser: Any, module: nn.Module) -> None:

@@ -53,8 +53,10 @@ class Matching:
 def matching(match: MatchConfig) -> Matching:
     """The matching that the settings describe.
 
-    Waypoints are evenly spaced in time on both paths, rounded to the nearest step. Only the three of the published method, the shape potential
-    with its mask, are not: their middle is inner step N // 2 and epoch (2 t + M) // 2, which for odd M is not the same share of the way.
+    Waypoints are evenly spaced in time on both paths, the student's rounded to the nearest step. So `steps` should be a multiple of K - 1: else a
+    student that keeps pace with its expert is half a step ahead of it here and there, and the losses between the ends are not quite 0. Only the three
+    of the published method, the shape potential with its mask, are out of time by themselves: their middle is inner step N // 2 and epoch
+    (2 t + M) // 2, which for odd M is not the same share of the way.
     """
     count, length = waypoint_count(match), match.expert_epochs
     published = match.waypoints == 0 and match.shape_weight != 0 and match.mask == "sticky" and match.threshold is not None
@@ -115,9 +117,11 @@ def outcome(predict: Predict, images: Tensor, labels: Tensor) -> path_losses.Pat
 
 
 def _adaptive(path: Tensor, expert: Tensor, fixed: tuple[int, ...], first: int) -> tuple[int, ...]:
-    """The same shares of the way to the step nearest to the expert's end."""
-    end = orders.nearest_end(path, expert[-1], first)
-    return tuple(round(step * end / fixed[-1]) for step in fixed)
+    """Waypoints up to the step nearest to the expert's end: the last one, or an earlier one with a whole step at each waypoint, so that both keep time."""
+    stretches, last = len(fixed) - 1, fixed[-1]
+    ends = [end for end in range(first, last + 1) if end == last or end % stretches == 0]
+    end = ends[orders.nearest_end(path[ends], expert[-1], 0)]
+    return fixed if end == last else orders.even_steps(end, stretches + 1)
 
 
 def _rising(progress: float, name: str, share: float) -> float:

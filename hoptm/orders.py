@@ -106,7 +106,10 @@ def rising(progress: float, share: float) -> float:
 
 
 def even_steps(steps: int, waypoints: int) -> tuple[int, ...]:
-    """K inner steps 0 .. `steps`, evenly spaced and rounded to the nearest. Raises ConfigError when there are fewer steps than stretches."""
+    """K inner steps 0 .. `steps`, evenly spaced and rounded to the nearest.
+
+    Raises ConfigError when there are fewer steps than stretches.
+    """
     if waypoints < 2 or steps < waypoints - 1:
         raise ConfigError(f"{waypoints} waypoints on a path of {steps} steps; there must be 2 or more, and a step between any two.")
     return tuple(round(steps * index / (waypoints - 1)) for index in range(waypoints))

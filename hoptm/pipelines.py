@@ -60,11 +60,9 @@ class AuditSettings:
     models: int = 2
     """Models whose confidences are averaged: an attacker with the set can train several."""
     full_steps: int = 300
-    epsilons: tuple[float, ...] = (1.0, 4.0, 10.0)
-    """Of the differentially private sets."""
 
     def __post_init__(self) -> None:
-        counts = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("seed", "canaries", "canary_initialisers", "epsilons")}
+        counts = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("seed", "canaries", "canary_initialisers")}
         low = sorted(name for name, value in counts.items() if value < 1)
         if low or self.shadows < 4 or self.canary_initialisers > self.ipc:
             raise ConfigError(f"an audit has 4 shadows or more, sizes of 1 or more ({', '.join(low) or 'they are'}), and no more canaries than initialisers.")
@@ -166,7 +164,8 @@ def dp_model(epsilon: float, shadow: Shadow) -> Outcome:
     public = DpSettings(epsilon)
     measured = Standardisation((public.mean,) * shadow.splits.channels, (public.std,) * shadow.splits.channels)
     done = train_dp(shadow.net, shadow.splits.train, measured, DpTraining(epsilon), shadow.chance("dp-sgd", str(epsilon)))
-    return Outcome(shadow.net, (done.theta,), measured, said={"epsilon": done.epsilon, "noise": done.noise})
+    said = {"epsilon": done.epsilon, "noise": done.noise, "guarantee": done.statement}
+    return Outcome(shadow.net, (done.theta,), measured, said=said)
 
 
 PIPELINES: dict[str, Pipeline] = {

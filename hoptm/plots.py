@@ -265,7 +265,7 @@ def _origin(records: Sequence[Record]) -> str:
         return "no stored records for these settings\n"
     devices, commits = (sorted({getattr(record, name) for record in records}) for name in ("device", "commit"))
     more = f" and {len(commits) - 1} more" if len(commits) > 1 else ""
-    return f"grey: stored seeds, their mean and 95 % interval\n({'; '.join(devices)}; commit {commits[0]}{more})\n"
+    return f"grey: stored seeds, their mean and 95 % interval\n({'; '.join(devices)};\ncommit {commits[0]}{more})\n"
 
 
 @style()

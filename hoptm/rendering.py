@@ -182,7 +182,7 @@ def restored(name: str, config: Mapping[str, Any], shared: Mapping[str, Tensor])
             made: Rendering = Decoded(Decoder(**{key: int(config[key]) for key in ("dims", "width", "channels", "size")}, weights=weights))
         else:
             made = {"pixels": Pixels, "upsampled": Upsampled}[name](**config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:  # sizes that no tensor can have, too
         raise ConfigError(f"no rendering {name!r} with the settings {dict(config)}; there are pixels, upsampled and decoded.") from error
     if made.config != dict(config) or set(made.shared) != set(shared):
         raise ConfigError(f"the rendering {name!r} stores {sorted(made.shared)} and {made.config}, not {sorted(shared)} and {dict(config)}.")

@@ -90,9 +90,9 @@ class MatchConfig:
     between_weight: float = 0.0
     """Weight of the positions of the waypoints between start and end."""
     orders_rise: float = 0.0
-    """Share of the run over which the weights of the orders rise from 0; 0: constant."""
+    """Share of the run over which the weights of the orders, the positions between and the shape rise from 0; 0: constant."""
     end: str = "fixed"
-    """`adaptive`: the student's end is its step nearest to the expert's end, from a quarter of the way on."""
+    """`adaptive`: the student's end is its step nearest to the expert's end, from a quarter of the way on, where each waypoint is a whole step."""
     mask: str = "sticky"
     """`sticky` and `fresh` read `threshold`, `quantile` and `layers` read `quantile`; there is no mask while that is None."""
     quantile: tuple[float, float] | None = None

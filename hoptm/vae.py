@@ -19,6 +19,8 @@ _GRID = 8
 """Images are halved twice at least, and on while their edge is even and above this."""
 _PART = 512
 """Images that are encoded at once."""
+LARGEST_DIMS, LARGEST_WIDTH = 4_096, 512
+"""Bounds of a decoder, so that a stranger's file cannot ask for any amount of memory."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,11 @@ class Decoder:
     weights: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        if min(self.shape) < 1:
-            raise ConfigError(f"dims {self.dims}, width {self.width}, channels {self.channels} and size {self.size} of a decoder must all be 1 or more.")
+        if min(self.shape) < 1 or self.dims > LARGEST_DIMS or self.width > LARGEST_WIDTH:
+            raise ConfigError(
+                f"dims {self.dims}, width {self.width}, channels {self.channels} and size {self.size} of a decoder must all be 1 or more, "
+                f"dims at most {LARGEST_DIMS:,} and width at most {LARGEST_WIDTH:,}."
+            )
         _check_weights("decoder", _decoder(*self.shape), self.weights)
 
     @property

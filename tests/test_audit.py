@@ -21,7 +21,7 @@ from hoptm.vae import VaeConfig, untrained
 
 TINY = AuditSettings(
     pool=420, shadows=8, ipc=2, canaries=16, canary_initialisers=1, width=4, experts=1, epochs=2, iterations=2, inner_steps=3,
-    vae_steps=15, model_steps=30, models=1, full_steps=30, epsilons=(4.0,),
+    vae_steps=15, model_steps=30, models=1, full_steps=30,
 )  # fmt: skip
 
 

@@ -137,11 +137,11 @@ def test_the_adaptive_end_goes_with_every_order(order, more):
     compare, chance, lr = matching(match), generator(3, "adaptive", order), torch.tensor(0.01, dtype=torch.float64)
     theta = NET.initial(chance).double()
     path = adjoint.forward(NET, theta, images, labels, lr, plan)
-    expert = torch.stack([theta + share * (path[5] - theta) for share in (0, 0.25, 0.5, 0.75, 1.0)])  # nearest at step 5 of 8
+    expert = torch.stack([theta + share * (path[4] - theta) for share in (0, 0.25, 0.5, 0.75, 1.0)])  # nearest at step 4 of 8
     expert[1:] += 1e-5 * torch.randn(4, theta.numel(), generator=chance, dtype=torch.float64)
     state, look, found = outer_step(State.first(images, 0.01), Problem(NET, labels, match, compare), expert, plan)
     steps, mask = compare.steps(path, expert), state.mask
-    assert look.end == steps[-1] == 5
+    assert look.end == steps[-1] == 4
     total = path_losses.weighted_sum(list(compare.weighed(None if mask is None else mask.double(), 0.0).values()))
     wanted = unroll.path_gradient(NET, total, expert, images, labels, lr, plan, steps)
     scale = wanted.images.abs().max()
@@ -153,6 +153,22 @@ def test_the_adaptive_end_moves_all_waypoints_with_it():
     path = torch.arange(9.0)[:, None]
     assert compare.steps(path, torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]])) == (0, 1, 2, 3, 4)
     assert compare.steps(path, torch.tensor([[0.0]] * 4 + [[-5.0]])) == (0, 1, 2, 3, 4), "not before as many steps as stretches"
+
+
+@pytest.mark.parametrize("steps", [8, 10, 13])
+@pytest.mark.parametrize("end", ["fixed", "adaptive"])
+def test_a_student_on_the_experts_way_is_in_time_with_it(steps, end):
+    """At constant speed along the expert's way every loss is 0, at the end and at every earlier one that can be chosen; the last alone may be rounded."""
+    match = MatchConfig(steps=steps, waypoints=5, orders=(1.0, 1.0, 1.0), between_weight=1.0, end=end, expert_epochs=3)
+    compare, way = matching(match), torch.randn(6, generator=generator(0, "way"), dtype=torch.float64)
+    expert = torch.stack([way * float(epoch - 2) for epoch in compare.expert_epochs(2)])
+    for last in range(max(4, steps // 4), steps + 1):  # the step at which the student is where the expert ends
+        path = torch.stack([way * 3 * step / last for step in range(steps + 1)])
+        chosen = list(compare.steps(path, expert))
+        assert chosen[0] == 0 and (chosen[-1] == steps or (end == "adaptive" and chosen[-1] % 4 == 0))
+        if chosen[-1] == last and last % 4 == 0:
+            for name, (_, loss) in compare.weighed(None, 1.0).items():
+                assert float(loss(path[chosen], expert)) < 1e-12, name
 
 
 def test_weights_of_the_orders_rise_and_the_end_point_stays():
