@@ -20,7 +20,7 @@ from hoptm.intervals import bootstrap_interval
 from hoptm.retrieval import against_held_out, retrieval
 from hoptm.synthetic import SyntheticSet
 
-NEAREST = "nearest training image"
+NEAREST, MOVED = "nearest training image", "changed since the start"
 FOUND, MISSED = "leak found", "this attack found no leak; that does not show that there is none"
 
 
@@ -67,7 +67,9 @@ def retrieved(made: SyntheticSet, splits: Splits, chosen: Int64[Tensor, "n"]) ->
     found = retrieval(images, real, chosen)
     shares = torch.tensor(against_held_out(images, real, chosen, splits.train.labels, held_out, splits.val.labels))
     sure, (low, high) = bootstrap_interval(shares, generator(0, "initialisers")), found.interval
+    began = made.standardisation.apply(splits.train.images[chosen])
     return {
+        MOVED: f"{float((made.images - began).square().mean().sqrt()):.3f} (root mean square, in standard deviations of a pixel)",
         "found at once": f"{found.hits} of {len(found.ranks)} [{low:.3f}, {high:.3f}] (Clopper-Pearson), by guessing 1 of {found.candidates}",
         "typical rank": f"{found.typical:.4f} of the list of all training images; 0.5 is chance",
         "nearer held-out images of their class": f"{sure.mean:.3f} of them [{sure.low:.3f}, {sure.high:.3f}], bootstrap over {sure.n} images; 0.5 is chance",

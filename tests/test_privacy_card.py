@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from hoptm.card_page import page
 from hoptm.config import configure, generator
 from hoptm.data import load, standardisation
 from hoptm.errors import ConfigError
-from hoptm.privacy_card import FOUND, MISSED, NEAREST, initialisers, of_report, of_set
+from hoptm.privacy_card import FOUND, MISSED, MOVED, NEAREST, initialisers, of_report, of_set
 from hoptm.results import stored
 from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
 
@@ -50,6 +51,9 @@ def test_the_initialisers_of_a_run_are_found_from_its_file() -> None:
     assert (
         rows["verdict"] == FOUND and rows["found at once"].startswith(f"{len(chosen)} of {len(chosen)}") and f"of {len(splits.train)}" in rows["found at once"]
     )
+    assert rows[MOVED].startswith("0.000 ")
+    half = replace(made, images=made.images + 0.5)
+    assert of_set(half, splits)["initialisers"][MOVED].startswith("0.500 ")
     others = initialise(splits.train, splits.classes, 2, generator(4, "initial images"))  # of the same classes, and none of those that the file names
     elsewhere = of_set(from_real(splits, others, info), splits)["initialisers"]
     assert elsewhere["verdict"] == MISSED
