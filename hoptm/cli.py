@@ -112,7 +112,7 @@ def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | N
         config = config.changed(evaluation=dataclasses.asdict(other.evaluation))
     if seed is not None:
         config = config.changed(seed=seed)
-    splits = _load(dataset or made.info["source"]["name"], size or made.images.shape[-1])
+    splits = _load(dataset or _source(made, file), size or made.images.shape[-1])
     _check_fit(made, splits, file)
     if made.soft is not None:
         _say("note: this set carries soft labels and is trained with them; the random images have hard ones. The two rows are not one comparison.")
@@ -196,7 +196,7 @@ def audit(
 def _audit_file(file: Path, out: Path, arm: str | None, known: Path | None, as_json: bool) -> None:
     _check_out(out)
     made = load_set(file)
-    splits = _load(made.info["source"]["name"], made.images.shape[-1])
+    splits = _load(_source(made, file), made.images.shape[-1])
     _check_fit(made, splits, file)
     _say(f"estimate: seconds; {len(made.labels)} images are compared with {len(splits.train)} of train and the held-out ones")
     section = of_set(made, splits)
@@ -304,12 +304,20 @@ def _config_of(made: SyntheticSet, file: Path, profile: str | None) -> Config:
     return configure(name, method="endpoint", ipc=made.info["ipc"], seed=seed, profile=profile)
 
 
+def _source(made: SyntheticSet, file: Path) -> str:
+    """The name of the data set that a file gives. Raises ConfigError where it gives none."""
+    name = made.info["source"].get("name")
+    if not isinstance(name, str):
+        raise ConfigError(f"{file} does not say from which data set it was made. `hoptm evaluate` takes a name with --dataset.")
+    return name
+
+
 def _check_fit(made: SyntheticSet, splits: Splits, file: Path) -> None:
     wanted, given = (*made.images.shape[1:], made.classes), (splits.channels, splits.size, splits.size, splits.classes)
     if wanted != given:
         words = f"{file} holds images and classes {wanted} and {splits.info.name} has {given} (channels, height, width, classes)"
         raise ConfigError(f"{words}. Name the data it was made from.")
-    if made.info["source"]["checksum"] != splits.info.checksum:
+    if made.info["source"].get("checksum") != splits.info.checksum:
         _say(f"note: {splits.info.name} is not the file that {file} was made from (other checksum); the scores are for the data named here.")
 
 

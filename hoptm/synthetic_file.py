@@ -147,8 +147,6 @@ def _wrong_info(info: Mapping[str, Any]) -> str | None:
     for name in ("class_names", "augmentations"):
         if not info[name] or not all(isinstance(word, str) for word in info[name]):
             return f"needs at least one name under {name!r}"
-    if not all(isinstance(info["source"].get(word), str) for word in ("name", "checksum")):
-        return "needs the name and the checksum of its data set under 'source'"
     return None
 
 

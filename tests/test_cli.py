@@ -1,6 +1,7 @@
 """The commands, as a person types them. Most run in this process, through the entry point; an error with a traceback escapes it."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from hoptm.cli import main
+from hoptm.synthetic import load as load_set
 
 SMOKE = ["--ipc", "1", "--profile", "smoke", "--seed", "1"]
 
@@ -67,6 +69,16 @@ def test_evaluate_puts_random_images_beside_the_set(made):
         assert report[arm]["recipe"]["optimiser"] in ("sgd", "adamw")
     plain = hoptm("evaluate", made[0], "--dataset", "phantom:450")
     assert "random" in plain.stdout and "auc" in plain.stdout
+
+
+def test_a_set_without_a_source_is_refused_in_one_line(made, tmp_path):
+    whole = load_set(made[0])
+    stranger = tmp_path / "stranger.safetensors"
+    dataclasses.replace(whole, info={**whole.info, "source": {}}).save(stranger)
+    for words in (("evaluate", stranger), ("audit", stranger, "--out", tmp_path / "audited.safetensors")):
+        done = hoptm(*words)
+        assert done.returncode == 2 and "does not say from which data set" in done.stderr, done.stderr
+    assert hoptm("evaluate", stranger, "--dataset", "phantom:450", "--json").returncode == 0
 
 
 def test_two_processes_write_the_same_bytes(made, tmp_path):

@@ -150,3 +150,10 @@ WRONG: dict[str, tuple[str, Any, Any]] = {
 def test_what_describes_no_rendering_is_refused(wrong: tuple[str, Any, Any]) -> None:
     with pytest.raises(ConfigError):
         restored(*copy.copy(wrong))
+
+
+@pytest.mark.parametrize("sizes", [{"dims": 2**62}, {"width": 2**40}, {"dims": float("inf")}, {"dims": 4_097}, {"width": 513}])
+def test_a_decoder_of_any_size_cannot_be_asked_for(sizes: dict[str, Any]) -> None:
+    known = KINDS["decoded"]
+    with pytest.raises(ConfigError):
+        restored("decoded", {**known.config, **sizes}, known.shared)
