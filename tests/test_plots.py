@@ -26,7 +26,8 @@ DEVICE = "cpu, x86_64, 1 thread, Linux"
 def record(method: str, ipc: int, seed: int, auc: float) -> Record:
     scores = [{"accuracy": 0.5, "balanced_accuracy": 0.5, "auc": auc + shift} for shift in (-0.01, 0.01)]
     config = configure("pneumoniamnist", method="endpoint", ipc=max(ipc, 1), seed=seed).as_dict()
-    return Record({"name": "pneumoniamnist", "checksum": ""}, method, ipc, seed, config, {"scores": scores}, 1.0, 1, "0123456789ab", {}, DEVICE)
+    found = {"scores": scores, "recipe": {"steps": 300}}
+    return Record({"name": "pneumoniamnist", "checksum": ""}, method, ipc, seed, config, found, 1.0, 1, "0123456789ab", {}, DEVICE)
 
 
 @pytest.fixture

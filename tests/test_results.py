@@ -189,6 +189,16 @@ def test_differences_and_gaps_go_by_seed_and_by_what_was_judged():
     assert gaps_by_seed([*RECORDS, *weaker], "accuracy", method="endpoint", **setting) == {}
 
 
+def test_all_real_images_are_the_longest_training_in_every_table():
+    short, long = (_record("full", seed=1, values=[value], ipc=0) for value in (0.85, 0.91))
+    long = dataclasses.replace(long, config={**long.config, "profile": "tuned"}, scores={**long.scores, "recipe": {"steps": 5}})
+    for pile in ([short, long], [long, short]):
+        assert select([*RECORDS, *pile], dataset="pneumoniamnist", method="full", ipc=0) == [long]
+    two = [dataclasses.replace(one, seed=2) for one in (short, long)]
+    assert "0.910 [0.910, 0.910]" in arms_table([*RECORDS, short, long, *two], dataset="pneumoniamnist", ipcs=(1,))
+    assert select(RECORDS, dataset="pneumoniamnist", method="full", ipc=0) == []
+
+
 def test_the_table_of_gaps_is_in_points_and_keeps_what_is_missing():
     whole = [_record("full", seed, [0.9 + 0.01 * seed], ipc=0) for seed in range(1, 3)]
     made = [dataclasses.replace(one, config={**one.config, "profile": "tuned"}) for one in (*RECORDS, *whole)]
