@@ -44,6 +44,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.profile == "tuned" and chosen.ipc != IPC:
         parser.error(f"settings of the profile tuned serve every budget and were searched at {IPC} images a class; {chosen.ipc} would replace them.")
+    if chosen.profile != "tuned" and chosen.ipc == IPC:
+        parser.error(f"the journals at {IPC} images a class are those of the profile tuned; {chosen.profile} is searched at another budget (--ipc).")
     torch.set_num_threads(1)
     splits = single_label(load(chosen.dataset))
     (HERE / "search").mkdir(exist_ok=True)
@@ -52,10 +54,14 @@ def main() -> None:
         say_cost(chosen, splits)
     for method in chosen.methods:
         journal = HERE / "search" / f"{chosen.dataset}-{method}-ipc{chosen.ipc}.journal"
+        before = trials_in(journal)[0] if journal.exists() else 0
         found = search(chosen.dataset, method, chosen.ipc, splits, journal, trials=chosen.trials, profile=chosen.profile, seconds=chosen.seconds)
         print(json.dumps(found), flush=True)
         with FileLock(best.with_suffix(".lock")):
             table = json.loads(best.read_text(encoding="utf-8"))
+            if trials_in(journal)[0] == before and method in table.get(chosen.dataset, {}):
+                print(f"{method}: no new trial, so the settings in {best.name} stay as they are", flush=True)
+                continue
             table.setdefault(chosen.dataset, {"common": {}})[method] = found["changes"]
             write_text(best, json.dumps(table, indent=1) + "\n")
 

@@ -9,6 +9,7 @@ from hoptm.config import configure
 from hoptm.data import load
 from hoptm.errors import ConfigError
 from hoptm.results import NAMES
+from hoptm.runs import make
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +57,8 @@ def test_a_run_starts_from_the_images_that_were_chosen(splits, how):
 def test_an_unknown_arm_is_named(splits):
     with pytest.raises(ConfigError, match="no arm 'best'"):
         arm("best", _config(), splits)
+
+
+def test_a_record_holds_what_an_arm_was_made_with(splits, tmp_path):
+    made, extra = make(_config(), splits, "dm", tmp_path / "state")
+    assert extra["made_with"] == made.info["config"] and extra["made_with"]["iterations"] == 1

@@ -12,7 +12,7 @@ from hoptm.arms import arm
 from hoptm.card import NO_AUDIT, card
 from hoptm.config import configure
 from hoptm.data import Splits, load
-from hoptm.errors import DivergedError
+from hoptm.errors import ConfigError, DivergedError
 from hoptm.networks import network
 from hoptm.runs import configured, record_path
 from hoptm.synthetic import SyntheticSet
@@ -118,3 +118,50 @@ def test_a_set_is_kept_whole_or_halved_or_not_at_all(monkeypatch, tmp_path, smal
             again = SyntheticSet.load(path)
             rounded = (made.images.half() if kept == "half" else made.images).float()
             assert torch.equal(again.images, rounded) and ("stored as" in dict(card(again).facts)) == (kept == "half")
+
+
+def test_a_search_without_a_new_trial_leaves_the_settings_as_they_are(monkeypatch, tmp_path, capsys):
+    """What was chosen among old trials by hand is not chosen again by a machine; other budgets and journals are refused."""
+    monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
+    module = importlib.import_module("make_search")
+    (tmp_path / "hoptm").mkdir()
+    (tmp_path / "data" / "search").mkdir(parents=True)
+    monkeypatch.setattr(module, "HERE", tmp_path / "data")
+    settings = tmp_path / "hoptm" / "tuned.json"
+    settings.write_text(json.dumps({NAME: {"common": {}, "endpoint": {"kept": 1}}}))
+    finished = [0]
+
+    def searched(dataset, method, ipc, splits, journal, **_):
+        journal.write_text("")
+        finished[0] += 1 if method == "extended" else 0
+        return {"changes": {"new": 2}}
+
+    monkeypatch.setattr(module, "search", searched)
+    monkeypatch.setattr(module, "trials_in", lambda journal: (finished[0], 0))
+    monkeypatch.setattr(module, "is_known_here", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["make_search", "--dataset", NAME, "--methods", "endpoint", "extended"])
+    (tmp_path / "data" / "search" / f"{NAME}-extended-ipc10.journal").write_text("")
+    module.main()
+    assert json.loads(settings.read_text())[NAME] == {"common": {}, "endpoint": {"kept": 1}, "extended": {"new": 2}}
+    assert "endpoint: no new trial" in capsys.readouterr().out
+    for words in (["--ipc", "1"], ["--profile", "large"]):
+        monkeypatch.setattr(sys, "argv", ["make_search", "--dataset", NAME, *words])
+        with pytest.raises(SystemExit):
+            module.main()
+
+
+def test_a_grid_refuses_a_record_of_other_settings(monkeypatch, tmp_path, small):
+    monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
+    module = importlib.import_module("make_records")
+    monkeypatch.setattr(module, "RECORDS", tmp_path)
+    monkeypatch.setattr(module, "SETS", tmp_path)
+    config = configured(NAME, method="random", ipc=1, seed=0, profile="smoke")
+    net = network(config.network, channels=small.channels, classes=small.classes, size=small.size)
+    module.run_arm(config, "random", small, net)
+    (path,) = kept(tmp_path)
+    module.run_arm(config, "random", small, net)  # the same again is left alone
+    written = json.loads(path.read_text())
+    written["config"]["match"]["steps"] += 1
+    path.write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match="other settings"):
+        module.run_arm(config, "random", small, net)
