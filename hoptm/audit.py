@@ -154,7 +154,8 @@ def _found(infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for place, rank, share in zip(info["places"], info["ranks"], info["shares"], strict=True):
             hits.setdefault(place, []).append(float(rank == 0))
             shares.setdefault(place, []).append(share)
-    at_once, nearer = (dataclasses.asdict(interval([sum(one) / len(one) for one in found.values()])) for found in (hits, shares))
+    means = (interval([sum(one) / len(one) for one in found.values()]) for found in (hits, shares))
+    at_once, nearer = ({**dataclasses.asdict(mean), "kind": "over images by Student's t"} for mean in means)
     return {"hits": int(sum(map(sum, hits.values()))), "images": sum(map(len, hits.values())), "candidates": len(hits), "at_once": at_once, "share": nearer}
 
 
