@@ -125,9 +125,10 @@ def curves(found: Mapping[str, Roc], lowest: float) -> Figure:
 def areas(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figure:
     """AUCs of an attack, one panel a group of images, one row an arm; behind each dot the range where it lies by chance in 95 % of tosses.
 
-    `rows` maps a group to arms, and each to (AUC, lower and upper end of chance). A dot to the right of its bar is a leak that was found.
+    `rows` maps a group to arms, and each to (AUC, lower and upper end of chance). A dot far to the right of its bar is a leak; at its edge may be luck.
     """
     names = list(next(iter(rows.values())))
+    lowest = min(0.33, *(value for arms in rows.values() for one in arms.values() for value in one))
     drawn = figure(WIDTH, 1.2 + 0.34 * len(names))
     panels = drawn.subplots(1, len(rows), sharey=True, squeeze=False)[0]
     for panel, (group, arms) in zip(panels, rows.items(), strict=True):
@@ -137,7 +138,7 @@ def areas(rows: Mapping[str, Mapping[str, tuple[float, float, float]]]) -> Figur
             panel.plot([low, high], [row, row], color=FAINT, lw=9, solid_capstyle="butt")
             panel.plot(area, row, "o", color=ARMS.get(name, INK))
         panel.set_title(group.replace(" ", "\n"))
-        panel.set(xlim=(0.28, 1.08), xticks=[0.5, 1], xlabel="AUC", ylim=(len(names) - 0.5, -0.5))
+        panel.set(xlim=(lowest - 0.05, 1.08), xticks=[0.5, 1], xlabel="AUC", ylim=(len(names) - 0.5, -0.5))
         panel.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(names)), [NAMES.get(name, name) for name in names])
     for label, name in zip(panels[0].get_yticklabels(), names, strict=True):

@@ -48,6 +48,8 @@ def test_areas_stand_before_what_chance_looks_like() -> None:
     first, second = drawn.axes
     assert first.get_title(loc="left") == "canaries" and list(second.lines[1].get_xdata()) == [0.49, 0.51]
     assert [float(line.get_xdata()[0]) for line in first.lines[2::2]] == [0.9, 0.5]
+    low = privacy_plots.areas({"canaries": {"full": (0.2, 0.3, 0.7)}}).axes[0]
+    assert low.get_xlim()[0] < 0.2, "no dot is cut off"
 
 
 @pytest.mark.parametrize("name", audit.ARMS)
