@@ -105,7 +105,8 @@ def run_row(dataset: str, source: str, seed: int, splits: Splits) -> None:
                 continue
             write_record(RECORDS, dataclasses.replace(empty, scores=found.as_dict(), seconds=time.perf_counter() - began, peak_bytes=peak_bytes()))
             print(f"{empty.name:55s} auc {found.mean('auc'):.3f}  ece {found.mean('ece'):.3f}", flush=True)
-    if all((RECORDS / f"{record_of(config, splits, source, name).name}.json").exists() for name in NETWORKS):
+    cells = [RECORDS / f"{record_of(config, splits, source, name).name}.json" for name in NETWORKS]
+    if all(cell.exists() or cell.with_suffix(".diverged").exists() for cell in cells):
         (RECORDS / f".{config.dataset}-{source}-seed{seed}.state").unlink(missing_ok=True)
 
 

@@ -50,7 +50,7 @@ class DpTrained:
 
     @property
     def statement(self) -> str:
-        """What holds, in words: not the adjacency of `dp_distillation`, under which the same noise has about twice the epsilon or more."""
+        """What holds, in words. `dp_distillation` promises for the replacement of an image, another adjacency: the epsilons are not to be compared."""
         return (
             f"({self.epsilon:.3g}, {self.delta:g})-differentially private for adding or removing one image; the number of images, the size of a batch and the "
             "standardisation are public, the choice of epsilon on validation is not counted, and one image is the unit, not one patient"

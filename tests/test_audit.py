@@ -68,6 +68,22 @@ def test_to_be_a_member_is_to_initialise_for_candidates_and_for_no_canary(splits
         assert not {int(made.group[one]) for one in used} & {GROUPS.index("ordinary"), GROUPS.index("canaries")}
 
 
+def test_retrieval_counts_an_image_once_however_many_shadows_it_starts() -> None:
+    infos = [{"places": [1, 2], "ranks": [0, 3], "shares": [0.0, 0.5]}, {"places": [1, 4], "ranks": [0, 0], "shares": [0.2, 1.0]}]
+    found = audit._found(infos)
+    assert (found["hits"], found["images"], found["candidates"]) == (3, 4, 3)
+    assert found["share"]["n"] == found["at_once"]["n"] == 3 and found["share"]["kind"].startswith("over images")
+    assert found["share"]["mean"] == pytest.approx((0.1 + 0.5 + 1.0) / 3) and found["at_once"]["mean"] == pytest.approx(2 / 3)
+
+
+def test_a_folder_is_bound_to_who_is_in_which_group(splits: Splits, tmp_path: Path) -> None:
+    made = plan(splits, TINY)
+    audit._mark(tmp_path, splits, made)
+    audit._mark(tmp_path, splits, plan(splits, TINY))
+    with pytest.raises(FileError, match="other data or settings"):
+        audit._mark(tmp_path, splits, dataclasses.replace(made, group=made.group.flip(0)))
+
+
 def test_a_planted_leak_is_found(splits: Splits, tmp_path: Path) -> None:
     """Canaries inside a real random subset: a total leak of the images that are in it."""
     found = run(splits, dataclasses.replace(TINY, shadows=16, model_steps=100), tmp_path, ["random"], progress=False)["arms"]["random"]["attacks"]

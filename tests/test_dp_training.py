@@ -26,6 +26,7 @@ def test_the_budget_is_kept_and_the_run_can_be_repeated() -> None:
     assert torch.equal(one.theta, other.theta) and 0.5 * 8 < one.epsilon <= 8
     small = train_dp(net(), splits.train, PUBLIC, DpTraining(1.0, steps=8, batch=40), generator(0, "dp"))
     assert small.epsilon <= 1 and small.noise > 2 * one.noise
+    assert small.statement.startswith(f"({small.epsilon:.3g}, 1e-05)") and "adding or removing one image" in small.statement
 
 
 def test_it_learns_with_much_budget() -> None:

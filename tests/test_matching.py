@@ -166,6 +166,7 @@ def test_a_student_on_the_experts_way_is_in_time_with_it(steps, end):
         path = torch.stack([way * 3 * step / last for step in range(steps + 1)])
         chosen = list(compare.steps(path, expert))
         assert chosen[0] == 0 and (chosen[-1] == steps or (end == "adaptive" and chosen[-1] % 4 == 0))
+        assert end == "fixed" or last % 4 or chosen[-1] == last, "the nearest of the ends that keep time"
         if chosen[-1] == last and last % 4 == 0:
             for name, (_, loss) in compare.weighed(None, 1.0).items():
                 assert float(loss(path[chosen], expert)) < 1e-12, name
