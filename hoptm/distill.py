@@ -241,7 +241,7 @@ def _look_at_validation(run: _Run, net: Network, problem: Problem, measured: Sta
     with torch.no_grad():
         images = problem.render(run.state.leaf)
     judged = config.evaluation
-    recipe = evaluate.Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], config.match.augmentation, judged.steps)
+    recipe = evaluate.Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], config.match.look or config.match.augmentation, judged.steps)
     theta = evaluate.train_network(
         net, images, problem.labels if run.state.logits is None else run.state.logits.softmax(dim=1), recipe, judged, generator(config.seed, "validation look")
     )

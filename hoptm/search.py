@@ -6,7 +6,7 @@ journal file, so a stopped search goes on; the seeds of a search are none of tho
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,18 +25,18 @@ Suggest: TypeAlias = Any
 """An Optuna trial: `suggest_float`, `suggest_int`, `suggest_categorical`."""
 
 
-def shared(trial: Suggest, config: Config, modality: str, optimisers: Sequence[str] = ("sgd", "adam")) -> dict[str, Any]:
-    """What every method may choose: the outer optimiser and its steps, inner steps, the window of starts, augmentation.
+def shared(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
+    """What every method may choose: the step size of the images, inner steps, the window of starts, augmentation.
 
-    In the profile `large` the optimiser is Adam.
+    The outer optimiser is Adam, which learns the student's step size as its logarithm. Plain steps learn it as it is: where an earlier search could choose
+    them (PBC-28, `data/search/earlier`), each of their runs that started beyond the first epoch ended below 0, and the others left the images as they were.
     """
-    optimiser = trial.suggest_categorical("optimiser", ["adam"] if config.profile == "large" else list(optimisers))
     large = config.profile == "large"  # many images: smaller steps of each, longer paths, late windows
-    low, high = (0.001, 0.05) if large else (0.01, 0.2) if optimiser == "adam" else (3.0, 100.0)
+    low, high = (0.001, 0.05) if large else (0.01, 0.2)
     starts = {"early": (0, 4), "whole": (0, 18), "late": (9, 18)}
     match = {
-        "optimiser": optimiser,
-        "lr_images": trial.suggest_float(f"lr_images_{optimiser}", low, high, log=True),
+        "optimiser": "adam",
+        "lr_images": trial.suggest_float("lr_images_adam", low, high, log=True),
         "steps": trial.suggest_categorical("steps", [20, 40] if large else [10, 20, 40]),
         "start_epochs": starts[trial.suggest_categorical("starts", list(starts))] if large else (0, trial.suggest_categorical("last_start", [1, 4, 8])),
         "augmentation": trial.suggest_categorical("augmentation", sorted({"dsa", modality})),
@@ -57,11 +57,8 @@ def published(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
 
 
 def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
-    """Every part that this project adds: ends, orders, masks, windows, inner losses, momentum of the student, the outcome, the first images.
-
-    The step size is always learned as its logarithm (Adam): as it is, it can fall below 0 and end a run.
-    """
-    found = shared(trial, config, modality, ["adam"])
+    """Every part that this project adds: ends, orders, masks, windows, inner losses, momentum of the student, the outcome, the first images."""
+    found = shared(trial, config, modality)
     found["match"] |= {
         "end": trial.suggest_categorical("end", ["fixed", "adaptive"]),
         "waypoints": 5,
@@ -79,16 +76,11 @@ def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
     return found
 
 
-def latent(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
-    """The shared space for codes, where a pixel's step size of plain SGD means nothing: Adam alone."""
-    return shared(trial, config, modality, ["adam"])
-
-
 SPACES: Mapping[str, Callable[[Suggest, Config, str], dict[str, Any]]] = {
     "endpoint": shared,
     "published": published,
     "extended": extended,
-    "latent": latent,
+    "latent": shared,
 }
 
 
@@ -107,7 +99,8 @@ def search(
 ) -> dict[str, Any]:
     """Up to `trials` trials in all, those in `journal` counted, and no new one after `seconds`; returns the best settings, its score and the number of trials.
 
-    The score is the best look at validation of a run (`distill`), by `evaluation.select_by`, the mean over `seeds` seeds from SEED on.
+    The score is the best look at validation of a run (`distill`), by `evaluation.select_by`, the mean over `seeds` seeds from SEED on. All looks train
+    their network under the modality's augmentation, whatever a trial's student sees, so that trials differ by their images alone.
     A trial whose run diverges counts and scores 0. `base` are changes of the settings that all trials share.
 
     Raises ConfigError for a method without a space, more than MOST trials, or no time for a single one, DataError when Optuna is not installed.
@@ -122,7 +115,7 @@ def search(
     def objective(trial: Suggest) -> float:
         scores = []
         for seed in range(SEED, SEED + seeds):
-            config = configure(dataset, method=method, ipc=ipc, seed=seed, profile=profile, **(base or {}))
+            config = configure(dataset, method=method, ipc=ipc, seed=seed, profile=profile, **(base or {})).changed(match={"look": modality})
             changes = SPACES[method](trial, config, modality)
             trial.set_user_attr("changes", json.loads(json.dumps(changes)))
             try:

@@ -79,6 +79,8 @@ class MatchConfig:
     threshold_every: int = 500
     validate_every: int = 1_000
     """Iterations between two looks at the validation split; the best look is kept."""
+    look: str | None = None
+    """Augmentation of the networks that look at validation; None: what the student sees, `augmentation`."""
     optimiser: str = "sgd"
     """`sgd`: the published one, on the images and the step size as it is. `adam`: on the images and the logarithm of the step size."""
     position_weight: float = 1.0

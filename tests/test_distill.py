@@ -147,6 +147,13 @@ def test_the_chosen_iterate_is_the_best_look(splits, paths):
     assert torch.equal(done.synthetic.images, seen[best["iteration"]])
 
 
+def test_looks_train_under_the_augmentation_they_are_given(splits, paths):
+    plain, same, other = (_run(splits, paths, _config("endpoint", look=look)) for look in (None, _config().match.augmentation, "none"))
+    assert torch.equal(plain.last.images, other.last.images)
+    seen = [done.synthetic.info["selection"] for done in (plain, same, other)]
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_the_test_split_is_never_read(splits, paths):
     done = distill(_config(), sealed(splits, "test"), paths, progress=False)
     assert torch.equal(done.last.images, _run(splits, paths, _config()).last.images)

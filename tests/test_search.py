@@ -82,9 +82,21 @@ def test_methods_share_the_space_that_they_share():
         space(names, configure("pbc-28", method=method, ipc=1, seed=SEED, profile="tuned"), "dihedral")
         seen[method] = names.seen
     assert seen["endpoint"].items() <= seen["published"].items()
-    own = {"optimiser", "lr_images_sgd", "lr_images_adam"}  # the extended method learns the logarithm of the step size, by Adam
-    assert {name: values for name, values in seen["endpoint"].items() if name not in own}.items() <= seen["extended"].items()
-    assert seen["extended"]["optimiser"] == ("adam",)
+    assert seen["endpoint"].items() <= seen["extended"].items()
+    assert seen["endpoint"] == seen["latent"]
+
+
+def test_a_search_looks_at_all_trials_under_one_augmentation(splits, tmp_path, monkeypatch):
+    seen = []
+
+    def noted(config, splits):
+        seen.append(config.match)
+        return 0.5
+
+    monkeypatch.setattr(module, "validation_score", noted)
+    search("phantom:450", "endpoint", 1, splits, tmp_path / "journal", trials=6, profile="large", base={"experts": {"count": 1}})
+    assert {match.look for match in seen} == {splits.info.augmentations[-1]} and {match.optimiser for match in seen} == {"adam"}
+    assert len({match.augmentation for match in seen}) == 2
 
 
 def test_what_is_not_a_search(splits, tmp_path):
