@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from make_records import claimed
+from make_records import check_settings, claimed
 
 from hoptm import kernels
 from hoptm.arms import arm
@@ -59,7 +59,7 @@ def made(name: str, config: Config, splits: Splits, factor: float) -> SyntheticS
 
 
 def run(dataset: str, factor: float, name: str, seed: int, whole: Splits) -> None:
-    """One arm at one factor and seed, unless it has a record or another process is at it."""
+    """One arm at one factor and seed, unless it has a record or another process is at it. Raises ConfigError for a record of other settings."""
     splits = thinned(whole, factor, generator(seed, "thinned train"))
     counts = torch.bincount(splits.train.labels, minlength=splits.classes).tolist()
     config = settings(dataset, name, seed, counts)
@@ -71,6 +71,7 @@ def run(dataset: str, factor: float, name: str, seed: int, whole: Splits) -> Non
     path = RECORDS / f"{record.name}.json"
     with claimed(path) as ours:
         if not ours or path.with_suffix(".diverged").exists():
+            check_settings(path, config, splits, record.method)
             return
         began = time.perf_counter()
         try:

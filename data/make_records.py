@@ -77,7 +77,7 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
 
 def check_settings(path: Path, config: Config, splits: Splits, method: str) -> None:
     """Raises ConfigError where the record that stands in a run's place is of other settings or data: it would be taken for one of this grid."""
-    if path.exists() and taken([RECORDS], config, splits, method) is None:
+    if path.exists() and taken([path.parent], config, splits, method) is None:
         raise ConfigError(f"{path.name} is on record with other settings or data. Move it away, or run this grid under another profile.")
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from make_records import claimed
+from make_records import check_settings, claimed
 
 from hoptm import kernels
 from hoptm.arms import arm
@@ -91,6 +91,7 @@ def run_row(dataset: str, source: str, seed: int, splits: Splits) -> None:
         empty = record_of(config, splits, source, name)
         with claimed(RECORDS / f"{empty.name}.json") as ours:
             if not ours or (RECORDS / f"{empty.name}.diverged").exists():
+                check_settings(RECORDS / f"{empty.name}.json", config, splits, empty.method)
                 continue
             name_of = row
             try:

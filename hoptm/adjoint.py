@@ -16,6 +16,7 @@ the tests compare the two.
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hoptm.errors import ConfigError, DivergedError
-from hoptm.inner import Eager, Gradients, InnerLoss, Kept, Plan, Predict, Step, check_waypoints, step_sizes
+from hoptm.inner import Eager, Gradients, InnerLoss, Kept, Plan, Predict, Step, check_waypoints, split, step_sizes, waypoints_on
 from hoptm.path_losses import PathLoss
 
 
@@ -144,16 +145,19 @@ def steps_within(budget: int | float, step: Step, start: Float[Tensor, "p"], ima
 
 
 def waypoint_gradients(
-    path_loss: PathLoss, student: Float[Tensor, "k p"], expert: Float[Tensor, "k p"], steps: Sequence[int]
+    path_loss: PathLoss, student: Float[Tensor, "k p"], expert: Float[Tensor, "k p"], steps: Sequence[int | Fraction]
 ) -> tuple[Float[Tensor, ""], dict[int, Float[Tensor, "p"]]]:
-    """The path loss, and b_t for each step t at which it looks; a step that is named twice gets the sum."""
+    """The path loss, and b_t for each step t at which it looks; a step that is named twice gets the sum, a waypoint between two steps gives each its share."""
     leaf = student.detach().clone().requires_grad_()
     with torch.enable_grad():
         loss = path_loss(leaf, expert)
     (gradient,) = torch.autograd.grad(loss, leaf)
     at_waypoints: dict[int, Tensor] = {}
-    for step, row in zip(steps, gradient, strict=True):
-        at_waypoints[step] = at_waypoints[step] + row if step in at_waypoints else row
+    for (before, share), row in zip(map(split, steps), gradient, strict=True):
+        for step, part in ((before, 1 - share), (before + 1, share)):
+            if part:
+                own = row if part == 1 else part * row
+                at_waypoints[step] = at_waypoints[step] + own if step in at_waypoints else own
     return loss.detach(), at_waypoints
 
 
@@ -165,7 +169,7 @@ def path_gradient(
     targets: Tensor,
     lr: Float[Tensor, "*steps"],
     plan: Plan,
-    waypoints: Sequence[int] | Callable[[Tensor], Sequence[int]],
+    waypoints: Sequence[int | Fraction] | Callable[[Tensor], Sequence[int | Fraction]],
     inner_loss: InnerLoss = F.cross_entropy,
     *,
     momentum: float = 0.0,
@@ -175,8 +179,8 @@ def path_gradient(
 ) -> Gradients:
     """Loss and gradients of a path loss, the student starting at `expert[0]`.
 
-    `waypoints` are the K inner steps (0 .. T) at which the loss looks at the student, or a function that chooses them
-    from the whole path (T + 1, P) after the forward sweep. `keep` (0 .. T) steps leave what they made for the backward
+    `waypoints` are the K inner steps (0 .. T) at which the loss looks at the student, a `Fraction` for a place between two steps, or a function that
+    chooses them from the whole path (T + 1, P) after the forward sweep. `keep` (0 .. T) steps leave what they made for the backward
     sweep: memory for time, `steps_within` chooses it from a budget. The rest is as in `forward`.
 
     Raises ConfigError for waypoints outside the path or not as many as the expert's, DivergedError as `forward` does.
@@ -185,7 +189,7 @@ def path_gradient(
     path = forward(predict, expert[0], images, targets, lr, plan, inner_loss, momentum=momentum, step=step, kept=kept, scale=scale)
     steps = waypoints(path) if callable(waypoints) else waypoints
     check_waypoints(steps, plan.steps, len(expert))
-    student = path[list(steps)]
+    student = waypoints_on(path, steps)
     loss, at_waypoints = waypoint_gradients(path_loss, student, expert, steps)
     found = backward(predict, path, at_waypoints, images, targets, lr, plan, inner_loss, momentum=momentum, step=step, kept=kept, scale=scale)
     return Gradients(loss, *found, student)

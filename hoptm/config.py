@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -236,13 +237,35 @@ def check(config: Config) -> None:
 def resolved(config: Config, steps_per_epoch: int) -> Config:
     """The same settings with the student's step size as numbers, from how far the expert goes in a segment.
 
-    An expert of step size b walks M epochs of S steps, about b M S; the student has N steps. Starting at or below
-    b M S / N keeps the first student from overshooting; `None` starts at half of it. Momentum m of the expert makes b as large as b / (1 - m).
+    `None` starts at the step size with which N steps of the student would carry half as far as the expert's M epochs of S steps, were the gradient the
+    same all the way: b M S / (2 N) for an expert of step size b without momentum or decay. That keeps the first student from overshooting.
+    With plain outer steps a step size for each inner step, which has about 1 / N of the gradient, learns N times as fast as one for all.
     """
     match, experts = config.match, config.experts
-    lr = match.lr or 0.5 * experts.lr / (1 - experts.momentum) * match.expert_epochs * steps_per_epoch / match.steps
-    of_lr = match.lr_lr if match.lr_lr is not None else LOG_STEP if match.optimiser == "adam" else 0.1 * lr**2
+    plain = experts.decay == "none" and not experts.momentum and not match.student_momentum
+    lr = match.lr or (0.5 * experts.lr * match.expert_epochs * steps_per_epoch / match.steps if plain else 0.5 * _carried(config, steps_per_epoch))
+    each = match.steps if match.step_sizes_of == "each" else 1
+    of_lr = match.lr_lr if match.lr_lr is not None else LOG_STEP if match.optimiser == "adam" else 0.1 * lr**2 * each
     return config.changed(match={"lr": lr, "lr_lr": of_lr})
+
+
+def _carried(config: Config, steps_per_epoch: int) -> float:
+    """How far an expert goes in a segment, the mean over the starts, for each unit of a student's step size: both along one constant gradient."""
+    match, experts = config.match, config.experts
+    whole, (first, last) = experts.epochs * steps_per_epoch, match.start_epochs
+    moved, way = 0.0, [0.0]
+    for now in range((last - 1 + match.expert_epochs) * steps_per_epoch):
+        moved = experts.momentum * moved + step_size_at(experts, now / whole)
+        way.append(way[-1] + moved)
+    length = match.expert_epochs * steps_per_epoch
+    segments = [way[start * steps_per_epoch + length] - way[start * steps_per_epoch] for start in range(first, last)]
+    student = sum((1 - match.student_momentum**step) / (1 - match.student_momentum) for step in range(1, match.steps + 1))
+    return sum(segments) / len(segments) / student
+
+
+def step_size_at(experts: ExpertConfig, progress: float) -> float:
+    """The experts' step size when `progress` (0 to 1) of their training is done."""
+    return experts.lr if experts.decay == "none" else experts.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 LOG_STEP = 0.03

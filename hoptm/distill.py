@@ -25,7 +25,7 @@ from hoptm.descent import Moments
 from hoptm.errors import FileError
 from hoptm.experts import experts as train_experts
 from hoptm.experts import steps_per_epoch
-from hoptm.files import read_tensors, write_tensors
+from hoptm.files import digest_of, read_tensors, write_tensors
 from hoptm.inner import Eager, InnerLoss, Step
 from hoptm.kernels import fastest
 from hoptm.leaf import leaf
@@ -113,8 +113,10 @@ def distill(
     logits = soft.log() if soft is not None and match.labels == "learned" else None
     first = State.first(begun.start.to(where), lr, logits, each=match.steps if match.step_sizes_of == "each" else 0)
     run = _Run(first, [], [], first.leaf, lr, soft)
+    given = {"chosen": chosen, "leaf": first.leaf} | ({} if soft is None else {"labels": soft})
+    of = hash_of([config.as_dict(), splits.info.checksum, experts.info, digest_of(given)])
     if resume is not None and resume.exists():
-        run = _read_run(resume, config, first)
+        run = _read_run(resume, of, first)
 
     with tqdm(total=match.iterations, initial=run.state.iteration, desc="distil", unit="iteration", disable=not progress) as bar:
         while run.state.iteration < match.iterations:
@@ -132,7 +134,7 @@ def distill(
             if done % match.validate_every == 0 or done == match.iterations:
                 _look_at_validation(run, net, problem, measured, splits.val, config)
             if resume is not None and (done % save_every == 0 or done == match.iterations):
-                _write_run(resume, config, run)
+                _write_run(resume, of, run)
             bar.update()
             bar.set_postfix(loss=f"{look.total:.3f}", lr=f"{look.lr:.3g}")
 
@@ -255,7 +257,7 @@ def _look_at_validation(run: _Run, net: Network, problem: Problem, measured: Sta
 _MOMENTS = ("leaf", "lr", "leaf_square", "lr_square")
 
 
-def _write_run(path: Path, config: Config, run: _Run) -> None:
+def _write_run(path: Path, of: str, run: _Run) -> None:
     state = run.state
     moments = {f"moment_{name}": getattr(state.moments, name) for name in _MOMENTS}
     tensors = {"leaf": state.leaf, "lr": state.lr, "best_leaf": run.best_leaf, **moments}
@@ -266,7 +268,7 @@ def _write_run(path: Path, config: Config, run: _Run) -> None:
     if state.logits is not None and state.label_moments is not None:
         tensors |= {"logits": state.logits, **{f"label_moment_{name}": getattr(state.label_moments, name) for name in _MOMENTS}}
     info = {
-        "run": hash_of(config.as_dict()),
+        "run": of,
         "iteration": state.iteration,
         "looks": run.looks,
         "best_lr": run.best_lr,
@@ -275,11 +277,11 @@ def _write_run(path: Path, config: Config, run: _Run) -> None:
     write_tensors(path, tensors, info)
 
 
-def _read_run(path: Path, config: Config, first: State) -> _Run:
+def _read_run(path: Path, of: str, first: State) -> _Run:
     stored, info = read_tensors(path)
     tensors = {name: tensor.to(first.leaf.device) for name, tensor in stored.items()}
-    if info.get("run") != hash_of(config.as_dict()):
-        raise FileError(f"{path}: the state of a run with other settings. Delete it to start anew, or name another output file.")
+    if info.get("run") != of:
+        raise FileError(f"{path}: the state of a run with other settings, data, experts or first images. Delete it to start anew, or name another output file.")
     if tensors["leaf"].shape != first.leaf.shape:
         raise FileError(f"{path}: the state holds images of another shape. Delete it to start anew.")
     moments = Moments(**{name: tensors[f"moment_{name}"] for name in _MOMENTS})

@@ -6,7 +6,6 @@ Finished experts are cached; missing ones are trained side by side, one thread e
 """
 
 import dataclasses
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hoptm import augment, inner, trajectories
-from hoptm.config import Config, ExpertConfig, generator, hash_of
+from hoptm.config import Config, ExpertConfig, generator, hash_of, step_size_at
 from hoptm.data import Splits, Standardisation, single_label, standardisation
 from hoptm.errors import ConfigError, DivergedError, FileError
 from hoptm.files import digest_of
@@ -122,7 +121,7 @@ def train(
         batch = next(batches)
         drawn = augment.draw(settings.augmentation, len(batch), network.size, generator)
         gradient = _gradient(engine, images[batch], labels[batch], drawn, settings.weight_decay)
-        after = step(gradient, theta, _at(settings, now / whole))
+        after = step(gradient, theta, dataclasses.replace(settings, lr=step_size_at(settings, now / whole)))
         if settings.momentum:
             after = after + settings.momentum * (theta - before)
         theta, before = after, theta
@@ -141,13 +140,6 @@ def _optimiser(name: str) -> Step:
 def _batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
         yield from torch.randperm(count, generator=generator).split(batch)
-
-
-def _at(settings: ExpertConfig, progress: float) -> ExpertConfig:
-    """The settings with the step size of this moment."""
-    if settings.decay == "none":
-        return settings
-    return dataclasses.replace(settings, lr=settings.lr * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _gradient(engine: inner.Step, images: Tensor, labels: Tensor, drawn: augment.Draw, weight_decay: float = 0.0) -> Gradient:

@@ -4,8 +4,10 @@ What both engines share: the batches and draws of T steps, the gradient of one s
 the answer. With the randomness recorded, a path of training is a pure function of images, targets and step sizes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -148,10 +150,22 @@ def step_sizes(lr: Float[Tensor, "*steps"], total: int) -> Float[Tensor, "t"]:
     return lr.expand(total)
 
 
-def check_waypoints(steps: Sequence[int], total: int, expected: int) -> None:
+def check_waypoints(steps: Sequence[int | Fraction], total: int, expected: int) -> None:
     """Raise ConfigError unless there are `expected` waypoints, all within 0 .. `total`."""
     if len(steps) != expected:
         raise ConfigError(f"the student has {len(steps)} waypoints and the expert {expected}: name one inner step for each checkpoint of the expert.")
     outside = [step for step in steps if not 0 <= step <= total]
     if outside:
         raise ConfigError(f"waypoint {outside[0]} lies outside the path of {total} inner steps.")
+
+
+def waypoints_on(path: Float[Tensor, "t p"], steps: Sequence[int | Fraction]) -> Float[Tensor, "k p"]:
+    """The student at inner steps 0 .. T; between two steps it is on the straight line from one to the other."""
+    rows = [torch.lerp(path[before], path[before + 1], share) if share else path[before] for before, share in map(split, steps)]
+    return torch.stack(rows)
+
+
+def split(step: int | Fraction) -> tuple[int, float]:
+    """A waypoint as the step before it and the share (0 to 1) of the way to the next."""
+    before = math.floor(step)
+    return before, float(step - before)

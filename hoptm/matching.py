@@ -19,7 +19,9 @@ from hoptm.inner import Predict
 
 Terms: TypeAlias = Mapping[str, tuple[float, path_losses.PathLoss]]
 """Losses by name, each with its weight."""
-Choose: TypeAlias = Callable[[Tensor, Tensor], Sequence[int]]
+Steps: TypeAlias = Sequence[int | Fraction]
+"""Inner steps 0 .. N; a fraction is a place between two steps."""
+Choose: TypeAlias = Callable[[Tensor, Tensor], Steps]
 """From the student's whole path (T + 1, P) and the expert's waypoints (K, P) to K inner steps."""
 
 
@@ -32,8 +34,8 @@ def constant(progress: float, name: str) -> float:
 class Matching:
     """What is compared: where on the student's path, where on the expert's, and by which losses."""
 
-    student_steps: tuple[int, ...] | Choose
-    """Waypoints of the student, as inner steps 0 .. N, or a function that chooses them after the forward sweep."""
+    student_steps: tuple[int | Fraction, ...] | Choose
+    """Waypoints of the student, as inner steps 0 .. N (a fraction lies between two), or a function that chooses them after the forward sweep."""
     expert_epochs: Callable[[int], Sequence[int | Fraction]]
     """From a start epoch to the epochs of the expert's waypoints, as many as the student's."""
     terms: Callable[[Tensor | None], Terms]
@@ -41,7 +43,7 @@ class Matching:
     schedule: Callable[[float, str], float] = constant
     """From progress (0 to 1) and a term's name to a factor on its weight."""
 
-    def steps(self, path: Tensor, expert: Tensor) -> tuple[int, ...]:
+    def steps(self, path: Tensor, expert: Tensor) -> tuple[int | Fraction, ...]:
         """The student's waypoints on this path."""
         return tuple(self.student_steps(path, expert)) if callable(self.student_steps) else self.student_steps
 
@@ -53,10 +55,10 @@ class Matching:
 def matching(match: MatchConfig) -> Matching:
     """The matching that the settings describe.
 
-    Waypoints are evenly spaced in time on both paths, the student's rounded to the nearest step. So `steps` should be a multiple of K - 1: else a
-    student that keeps pace with its expert is half a step ahead of it here and there, and the losses between the ends are not quite 0. Only the three
-    of the published method, the shape potential with its mask, are out of time by themselves: their middle is inner step N // 2 and epoch
-    (2 t + M) // 2, which for odd M is not the same share of the way.
+    Waypoints are evenly spaced in time on both paths; where `steps` is no multiple of K - 1, the student's lie on the straight line between two of its
+    steps. So a student that keeps pace with its expert has a loss of 0, up to what a straight line cuts off. Only the three of the published method, the
+    shape potential with its mask, are out of time by themselves: their middle is inner step N // 2 and epoch (2 t + M) // 2, which for odd M is not the
+    same share of the way.
     """
     count, length = waypoint_count(match), match.expert_epochs
     published = match.waypoints == 0 and match.shape_weight != 0 and match.mask == "sticky" and match.threshold is not None
@@ -116,12 +118,10 @@ def outcome(predict: Predict, images: Tensor, labels: Tensor) -> path_losses.Pat
     return loss
 
 
-def _adaptive(path: Tensor, expert: Tensor, fixed: tuple[int, ...], first: int) -> tuple[int, ...]:
-    """Waypoints up to the step nearest to the expert's end: the last one, or an earlier one with a whole step at each waypoint, so that both keep time."""
-    stretches, last = len(fixed) - 1, fixed[-1]
-    ends = [end for end in range(first, last + 1) if end == last or end % stretches == 0]
-    end = ends[orders.nearest_end(path[ends], expert[-1], 0)]
-    return fixed if end == last else orders.even_steps(end, stretches + 1)
+def _adaptive(path: Tensor, expert: Tensor, fixed: tuple[int | Fraction, ...], first: int) -> tuple[int | Fraction, ...]:
+    """Waypoints up to the step, not before `first`, that is nearest to the expert's end; evenly spaced, so that both keep time."""
+    end = orders.nearest_end(path, expert[-1], first)
+    return fixed if end == fixed[-1] else orders.even_steps(end, len(fixed))
 
 
 def _rising(progress: float, name: str, share: float) -> float:

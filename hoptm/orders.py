@@ -11,6 +11,7 @@ Every loss here is zero on equal paths, does not change when both paths are shif
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
 
 import torch
@@ -105,14 +106,14 @@ def rising(progress: float, share: float) -> float:
     return 1.0 if share <= 0 else min(1.0, progress / share)
 
 
-def even_steps(steps: int, waypoints: int) -> tuple[int, ...]:
-    """K inner steps 0 .. `steps`, evenly spaced and rounded to the nearest.
+def even_steps(steps: int, waypoints: int) -> tuple[int | Fraction, ...]:
+    """K inner steps 0 .. `steps`, evenly spaced; where `steps` is no multiple of K - 1 some lie between two steps.
 
     Raises ConfigError when there are fewer steps than stretches.
     """
     if waypoints < 2 or steps < waypoints - 1:
         raise ConfigError(f"{waypoints} waypoints on a path of {steps} steps; there must be 2 or more, and a step between any two.")
-    return tuple(round(steps * index / (waypoints - 1)) for index in range(waypoints))
+    return tuple(int(step) if step.denominator == 1 else step for step in (Fraction(steps * index, waypoints - 1) for index in range(waypoints)))
 
 
 def nearest_end(path: Float[Tensor, "t p"], target: Float[Tensor, "p"], first: int) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hoptm import adjoint, augment, inner, path_losses, progressive, truncated
 from hoptm.config import MatchConfig
-from hoptm.descent import OPTIMISERS, Moments
+from hoptm.descent import OPTIMISERS, Moments, adam
 from hoptm.errors import DivergedError
 from hoptm.matching import Matching, Terms, matching
 from hoptm.networks import Network
@@ -112,7 +112,7 @@ def outer_step(
     path = adjoint.forward(problem.predict, expert[0], shown, targets, state.lr, plan, problem.inner_loss, **engine)
     steps = compare.steps(path, expert)
     inner.check_waypoints(steps, plan.steps, len(expert))
-    student = path[list(steps)]
+    student = inner.waypoints_on(path, steps)
     mask = _mask(state, student, expert, problem, progress)
     terms = {**compare.weighed(None if mask is None else mask.to(path.dtype), progress), **(extra or {})}
     total, at_waypoints = adjoint.waypoint_gradients(path_losses.weighted_sum(list(terms.values())), student, expert, steps)
@@ -131,19 +131,20 @@ def outer_step(
             terms={name: float(loss(student, expert)) for name, (_, loss) in terms.items()},
             utilisation=1.0 if mask is None else progressive.utilisation(mask, alive),
             lr=float(state.lr.mean()),
-            end=steps[-1],
+            end=int(steps[-1]),
         )
     found = inner.Gradients(total, for_images, for_targets, for_lr, student)
     return State(state.iteration + 1, new_leaf, lr, moments, mask, logits, label_moments), look, found
 
 
 def _new_labels(state: State, targets: Tensor, for_targets: Tensor | None, match: MatchConfig) -> tuple[Tensor | None, Moments | None]:
-    """One step on the logarithms of learned labels, by the same optimiser with a step size of their own."""
+    """One step on the logarithms of learned labels, about `lr_labels` an entry: by Adam whatever moves the images, since the scale of their gradient
+    says nothing of that of the labels'."""
     if state.logits is None or state.label_moments is None or for_targets is None:
         return state.logits, state.label_moments
     for_logits = targets * (for_targets - (targets * for_targets).sum(dim=1, keepdim=True))  # through the softmax
     still, own = torch.zeros_like(state.lr), replace(match, lr_images=match.lr_labels)
-    logits, _, moments = OPTIMISERS[match.optimiser](state.logits, still, for_logits, still, state.label_moments, own, state.iteration)
+    logits, _, moments = adam(state.logits, still, for_logits, still, state.label_moments, own, state.iteration)
     return logits, moments
 
 

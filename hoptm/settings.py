@@ -116,7 +116,7 @@ class MatchConfig:
     """Labels of the synthetic images: `hard`; `teacher`: the experts' mean probabilities for the real images they started from;
     `learned`: these to begin with, then learned. Results with soft labels stand in a table of their own."""
     lr_labels: float = 0.05
-    """Step size of learned labels, on their logarithms."""
+    """Step size of learned labels, on their logarithms: what Adam moves one by in an iteration, about."""
     segments: int = 1
     """B, segments of experts in an outer iteration, each with a student of its own; the loss is their mean. On a GPU they run as one network of groups."""
     gradient: str = "exact"

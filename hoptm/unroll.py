@@ -5,13 +5,14 @@ its memory grows with T: every step's activations stay until the end.
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from hoptm.inner import Gradients, InnerLoss, Plan, Predict, check_waypoints, inner_gradient, step_sizes
+from hoptm.inner import Gradients, InnerLoss, Plan, Predict, check_waypoints, inner_gradient, step_sizes, waypoints_on
 from hoptm.path_losses import PathLoss
 
 
@@ -23,7 +24,7 @@ def path_gradient(
     targets: Tensor,
     lr: Float[Tensor, "*steps"],
     plan: Plan,
-    waypoints: Sequence[int] | Callable[[Tensor], Sequence[int]],
+    waypoints: Sequence[int | Fraction] | Callable[[Tensor], Sequence[int | Fraction]],
     inner_loss: InnerLoss = F.cross_entropy,
     *,
     momentum: float = 0.0,
@@ -44,7 +45,7 @@ def path_gradient(
 
     steps = waypoints(torch.stack(path).detach()) if callable(waypoints) else waypoints
     check_waypoints(steps, plan.steps, len(expert))
-    student = torch.stack([path[step] for step in steps])
+    student = waypoints_on(torch.stack(path), steps)
     loss = path_loss(student, expert)
     inputs = (images, lr, targets) if soft else (images, lr)
     gradients = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)

@@ -1,12 +1,14 @@
 """Settings: ranges, profiles, seeds by name."""
 
 import json
+import math
 
 import pytest
 import torch
 
 from hoptm import profiles
 from hoptm.config import METHODS, PROFILES, configure, from_dict, generator, hash_of, resolved
+from hoptm.descent import Moments, sgd
 from hoptm.errors import ConfigError
 
 
@@ -103,7 +105,43 @@ def test_variants_of_codes_take_the_searched_settings_of_codes(monkeypatch):
 def test_the_profile_for_large_sets_serves_every_method(method):
     config = configure("pbc-28", method=method, ipc=149, seed=0, profile="large")
     assert (config.experts.momentum, config.experts.decay, config.match.batch) == (0.9, "cosine", 64)
-    assert resolved(config, 10).match.lr == pytest.approx(10 * resolved(config.changed(experts={"momentum": 0.0}), 10).match.lr)
+
+
+@pytest.mark.parametrize("student_momentum", [0.0, 0.5])
+@pytest.mark.parametrize(("momentum", "decay"), [(0.0, "none"), (0.9, "none"), (0.0, "cosine"), (0.9, "cosine")])
+def test_a_student_starts_at_half_of_the_way_of_its_experts(momentum, decay, student_momentum):
+    """Along one constant gradient, walked step by step as `experts.trajectory` walks."""
+    config = configure("phantom", method="endpoint", ipc=1, seed=0, profile="tuned")
+    config = config.changed(experts={"momentum": momentum, "decay": decay}, match={"student_momentum": student_momentum, "expert_epochs": 2})
+    (first, last), epoch, total = config.match.start_epochs, 7, config.experts.epochs * 7
+    before = now = 0.0
+    walk = [now]
+    for step in range(total):
+        rate = config.experts.lr * (0.5 * (1 + math.cos(math.pi * step / total)) if decay == "cosine" else 1.0)
+        before, now = now, now + rate + momentum * (now - before)
+        walk.append(now)
+    segments = [walk[(start + 2) * epoch] - walk[start * epoch] for start in range(first, last)]
+    found = resolved(config, epoch).match
+    velocity = walked = 0.0
+    for _ in range(config.match.steps):
+        velocity = student_momentum * velocity + 1.0
+        walked += found.lr * velocity
+    assert walked == pytest.approx(0.5 * sum(segments) / len(segments))
+    if not (momentum or student_momentum or decay == "cosine"):
+        assert found.lr == 0.5 * config.experts.lr * 2 * epoch / config.match.steps, "the same bits as ever"
+
+
+def test_a_step_size_for_each_step_learns_as_fast_as_one_for_all():
+    """With plain steps: N step sizes, each with its share of the gradient, move their mean as one would be moved."""
+    one = configure("phantom", method="endpoint", ipc=1, seed=0, profile="fast").changed(match={"optimiser": "sgd", "lr_lr": None})
+    each = one.changed(match={"step_sizes_of": "each"})
+    gradients = torch.rand(one.match.steps, generator=generator(0, "gradients"))
+    leaf = torch.zeros(1, 1)
+    moved = []
+    for config, lr, for_lr in ((one, torch.tensor(0.1), gradients.sum()), (each, torch.full((one.match.steps,), 0.1), gradients)):
+        match = resolved(config, 10).match
+        moved.append(sgd(leaf, lr, leaf, for_lr, Moments.none(leaf, lr), match, 0)[1].mean() - 0.1)
+    assert moved[0] < 0 and torch.allclose(moved[0], moved[1])
 
 
 def test_the_published_method_without_its_parts_keeps_the_rest_of_its_search():

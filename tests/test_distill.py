@@ -12,6 +12,7 @@ import torch
 from toy_sets import sealed
 
 from hoptm import distill as module
+from hoptm.arms import first_images
 from hoptm.config import MatchConfig, configure, generator
 from hoptm.data import load
 from hoptm.distill import distill
@@ -129,6 +130,12 @@ def test_the_state_of_another_run_is_refused(splits, paths, tmp_path):
     _run(splits, paths, _config(), resume=state)
     with pytest.raises(FileError, match="other settings"):
         _run(splits, paths, _config(seed=9), resume=state)
+    with pytest.raises(FileError, match="first images"):
+        _run(splits, paths, _config(), resume=state, chosen=first_images(_config(seed=9), splits))
+    with pytest.raises(FileError, match="experts"):
+        _run(splits, replace(paths, info={**paths.info, "seed": 77}), _config(), resume=state)
+    with pytest.raises(FileError, match="data"):
+        _run(replace(splits, info=replace(splits.info, checksum="sha256:other")), paths, _config(), resume=state)
     state.write_bytes(state.read_bytes()[:-30])
     with pytest.raises(FileError, match="state"):
         _run(splits, paths, _config(), resume=state)

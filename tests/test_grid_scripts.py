@@ -10,10 +10,12 @@ import torch
 
 from hoptm.arms import arm
 from hoptm.card import NO_AUDIT, card
-from hoptm.config import configure
+from hoptm.config import Config, configure, generator
 from hoptm.data import Splits, load
 from hoptm.errors import ConfigError, DivergedError
+from hoptm.imbalance import thinned
 from hoptm.networks import network
+from hoptm.records import Record, write_record
 from hoptm.runs import configured, record_path
 from hoptm.synthetic import SyntheticSet
 
@@ -70,6 +72,26 @@ def test_a_run_of_the_rare_classes(script, tmp_path, capsys, small):
         module.run(NAME, 10.0, "prior", 1, small)
     said_once(tmp_path, tries, f"{small.info.name}-fast-prior-factor10-ipc{module.IPC}-seed1", '"inner_loss": "prior"')
     assert capsys.readouterr().out.count("DIVERGED") == 1
+
+
+def of_other_settings(folder: Path, splits: Splits, config: Config, method: str) -> None:
+    """A record of this name whose run had fewer iterations."""
+    config = config.changed(match={"iterations": config.match.iterations - 1})
+    dataset = {"name": splits.info.name, "checksum": splits.info.checksum}
+    write_record(folder, Record(dataset, method, config.ipc, config.seed, config.as_dict(), {}, 0.0, 0, "", {}, "", {}))
+
+
+def test_a_matrix_takes_no_record_of_other_settings_for_its_own(script, tmp_path, small):
+    module, tries = script("make_transfer", "made")
+    of_other_settings(tmp_path, small, module.settings(NAME, "depth2", 1), "depth2-on-convnet")
+    with pytest.raises(ConfigError, match="depth2-on-convnet.*other settings"):
+        module.run_row(NAME, "depth2", 1, small)
+    module, tries = script("make_imbalance", "made")
+    counts = torch.bincount(thinned(small, 10.0, generator(1, "thinned train")).train.labels, minlength=small.classes).tolist()
+    of_other_settings(tmp_path, small, module.settings(NAME, "prior", 1, counts), "prior-factor10")
+    with pytest.raises(ConfigError, match="prior-factor10.*other settings"):
+        module.run(NAME, 10.0, "prior", 1, small)
+    assert not tries
 
 
 def test_a_run_of_the_grid(script, tmp_path, capsys, small):

@@ -9,7 +9,7 @@ import torch
 from hoptm import adjoint, augment, path_losses, unroll
 from hoptm.config import MatchConfig, NetworkConfig, configure, generator
 from hoptm.errors import ConfigError
-from hoptm.inner import Plan
+from hoptm.inner import Plan, check_waypoints, waypoints_on
 from hoptm.inner_losses import named
 from hoptm.matching import matching, outcome, waypoint_count
 from hoptm.networks import network
@@ -35,6 +35,7 @@ MATCHES = {
     "curvature": MatchConfig(steps=8, waypoints=5, orders=(0.0, 0.5)),
     "torsion": MatchConfig(steps=8, waypoints=5, orders=(0.0, 0.0, 0.5)),
     "all orders and the shape": MatchConfig(steps=8, waypoints=5, orders=(0.3, 0.2, 0.1, 0.1), between_weight=0.2, shape_weight=0.5),
+    "between steps": MatchConfig(steps=8, waypoints=4, orders=(0.3, 0.2, 0.1), between_weight=0.5),
     "adaptive end": MatchConfig(steps=8, waypoints=3, orders=(0.3, 0.2), end="adaptive"),
     "orders alone": MatchConfig(steps=8, waypoints=5, position_weight=0.0, orders=(1.0,)),
 }
@@ -121,7 +122,7 @@ def test_only_the_published_method_is_out_of_step():
     assert matching(MatchConfig(**odd, threshold=1e-6)).expert_epochs(0) == (0, 1, 3)
     for other in ({}, {"threshold": 1e-6, "mask": "fresh"}, {"mask": "quantile", "quantile": (0.5, 1.0)}):
         compare = matching(MatchConfig(**odd, **other))
-        assert compare.expert_epochs(0) == (0, Fraction(3, 2), 3) and compare.student_steps == (0, 4, 7)
+        assert compare.expert_epochs(0) == (0, Fraction(3, 2), 3) and compare.student_steps == (0, Fraction(7, 2), 7)
     with pytest.raises(ConfigError, match=r"make experts\.per_epoch even"):
         configure("phantom", method="shape", ipc=1, seed=0).changed(match={"expert_epochs": 3}, experts={"per_epoch": 1})
     assert configure("phantom", method="shape", ipc=1, seed=0, profile="smoke").experts.per_epoch == 2
@@ -158,18 +159,25 @@ def test_the_adaptive_end_moves_all_waypoints_with_it():
 @pytest.mark.parametrize("steps", [8, 10, 13])
 @pytest.mark.parametrize("end", ["fixed", "adaptive"])
 def test_a_student_on_the_experts_way_is_in_time_with_it(steps, end):
-    """At constant speed along the expert's way every loss is 0, at the end and at every earlier one that can be chosen; the last alone may be rounded."""
+    """At constant speed along the expert's way every loss is 0, at the end and at every earlier one that can be chosen."""
     match = MatchConfig(steps=steps, waypoints=5, orders=(1.0, 1.0, 1.0), between_weight=1.0, end=end, expert_epochs=3)
     compare, way = matching(match), torch.randn(6, generator=generator(0, "way"), dtype=torch.float64)
     expert = torch.stack([way * float(epoch - 2) for epoch in compare.expert_epochs(2)])
     for last in range(max(4, steps // 4), steps + 1):  # the step at which the student is where the expert ends
         path = torch.stack([way * 3 * step / last for step in range(steps + 1)])
-        chosen = list(compare.steps(path, expert))
-        assert chosen[0] == 0 and (chosen[-1] == steps or (end == "adaptive" and chosen[-1] % 4 == 0))
-        assert end == "fixed" or last % 4 or chosen[-1] == last, "the nearest of the ends that keep time"
-        if chosen[-1] == last and last % 4 == 0:
+        chosen = compare.steps(path, expert)
+        assert chosen[0] == 0 and chosen[-1] == (last if end == "adaptive" else steps)
+        if chosen[-1] == last:
             for name, (_, loss) in compare.weighed(None, 1.0).items():
-                assert float(loss(path[chosen], expert)) < 1e-12, name
+                assert float(loss(waypoints_on(path, chosen), expert)) < 1e-12, name
+
+
+def test_a_waypoint_between_two_steps_is_on_the_line_between_them():
+    path = torch.tensor([[0.0, 0.0], [4.0, 0.0], [4.0, 8.0]])
+    assert waypoints_on(path, (0, Fraction(1, 4), 1, Fraction(3, 2), 2)).tolist() == [[0, 0], [1, 0], [4, 0], [4, 4], [4, 8]]
+    for wrong in (Fraction(-1, 2), Fraction(5, 2)):
+        with pytest.raises(ConfigError, match="outside the path of 2"):
+            check_waypoints((0, wrong), 2, 2)
 
 
 def test_weights_of_the_orders_rise_and_the_end_point_stays():

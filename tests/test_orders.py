@@ -1,6 +1,7 @@
 """Higher orders: invariances, zero on equal paths, gradients, degenerate paths, and what each order sees."""
 
 import math
+from fractions import Fraction
 from functools import partial
 
 import pytest
@@ -153,7 +154,7 @@ def test_too_few_waypoints_and_orders_below_one():
 
 
 def test_even_steps_and_the_adaptive_end():
-    assert orders.even_steps(20, 5) == (0, 5, 10, 15, 20) and orders.even_steps(7, 3) == (0, 4, 7)
+    assert orders.even_steps(20, 5) == (0, 5, 10, 15, 20) and orders.even_steps(7, 3) == (0, Fraction(7, 2), 7)
     with pytest.raises(ConfigError, match="waypoints"):
         orders.even_steps(2, 4)
     path = torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]])
