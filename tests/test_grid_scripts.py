@@ -84,12 +84,12 @@ def of_other_settings(folder: Path, splits: Splits, config: Config, method: str)
 def test_a_matrix_takes_no_record_of_other_settings_for_its_own(script, tmp_path, small):
     module, tries = script("make_transfer", "made")
     of_other_settings(tmp_path, small, module.settings(NAME, "depth2", 1), "depth2-on-convnet")
-    with pytest.raises(ConfigError, match="depth2-on-convnet.*other settings"):
+    with pytest.raises(ConfigError, match=r"depth2-on-convnet.*other settings"):
         module.run_row(NAME, "depth2", 1, small)
     module, tries = script("make_imbalance", "made")
     counts = torch.bincount(thinned(small, 10.0, generator(1, "thinned train")).train.labels, minlength=small.classes).tolist()
     of_other_settings(tmp_path, small, module.settings(NAME, "prior", 1, counts), "prior-factor10")
-    with pytest.raises(ConfigError, match="prior-factor10.*other settings"):
+    with pytest.raises(ConfigError, match=r"prior-factor10.*other settings"):
         module.run(NAME, 10.0, "prior", 1, small)
     assert not tries
 
