@@ -4,6 +4,7 @@ A cell is an arm or a method on one data set at one budget and seed. The noteboo
 """
 
 import contextlib
+import dataclasses
 import glob
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from filelock import FileLock, Timeout
 from hoptm import kernels
 from hoptm.arms import ARMS, arm
 from hoptm.card import described
-from hoptm.config import Config, configure, from_dict, resolved
+from hoptm.config import Config, MatchConfig, configure, from_dict, resolved
 from hoptm.data import Splits
 from hoptm.distill import distill
 from hoptm.errors import ConfigError
@@ -93,14 +94,22 @@ def record_path(folder: Path, config: Config, splits: Splits, method: str) -> Pa
 def taken(folders: Sequence[Path], config: Config, splits: Splits, method: str) -> Record | None:
     """The record of this very cell in one of the folders: same data by checksum, same settings; None where there is none.
 
-    A record of the same name with other settings or data is passed over. Raises FileError for a file that is no record.
+    A record of the same name with other settings or data is passed over; an arm without a path (`arms.ARMS`) has no settings of matching, but which images it
+    starts from. Raises FileError for a file that is no record.
     """
     for folder in folders:
         path = record_path(folder, config, splits, method)
         for record in read_records(folder, glob.escape(path.name)) if path.is_file() else []:
-            if record.dataset["checksum"] == splits.info.checksum and _settings(record) == config:
+            known = _settings(record)
+            if known and record.dataset["checksum"] == splits.info.checksum and _shaping(known, method) == _shaping(config, method):
                 return record
     return None
+
+
+def _shaping(config: Config, method: str) -> Config:
+    """The settings that shape a cell: all of them, or for an arm all but those of a path, which shape the teacher of `random-teacher` alone."""
+    start = MatchConfig(first_images=config.match.first_images, per_class=config.match.per_class)
+    return dataclasses.replace(config, match=start) if method in ARMS and method != "random-teacher" else config
 
 
 def _settings(record: Record) -> Config | None:

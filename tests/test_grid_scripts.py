@@ -16,7 +16,7 @@ from hoptm.errors import ConfigError, DivergedError
 from hoptm.imbalance import thinned
 from hoptm.networks import network
 from hoptm.records import Record, write_record
-from hoptm.runs import configured, record_path
+from hoptm.runs import configured, record_path, taken
 from hoptm.synthetic import SyntheticSet
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -74,9 +74,9 @@ def test_a_run_of_the_rare_classes(script, tmp_path, capsys, small):
     assert capsys.readouterr().out.count("DIVERGED") == 1
 
 
-def of_other_settings(folder: Path, splits: Splits, config: Config, method: str) -> None:
-    """A record of this name whose run had fewer iterations."""
-    config = config.changed(match={"iterations": config.match.iterations - 1})
+def of_other_settings(folder: Path, splits: Splits, config: Config, method: str, **changes: dict[str, int]) -> None:
+    """A record of this name whose run had other settings: fewer iterations, if nothing else is said."""
+    config = config.changed(**(changes or {"match": {"iterations": config.match.iterations - 1}}))
     dataset = {"name": splits.info.name, "checksum": splits.info.checksum}
     write_record(folder, Record(dataset, method, config.ipc, config.seed, config.as_dict(), {}, 0.0, 0, "", {}, "", {}))
 
@@ -92,6 +92,16 @@ def test_a_matrix_takes_no_record_of_other_settings_for_its_own(script, tmp_path
     with pytest.raises(ConfigError, match=r"prior-factor10.*other settings"):
         module.run(NAME, 10.0, "prior", 1, small)
     assert not tries
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "known"),
+    [("random", "match", True), ("start", "match", True), ("random-teacher", "match", False), ("endpoint", "match", False), ("random", "evaluation", False)],
+)
+def test_real_images_know_no_settings_of_a_path(tmp_path, small, method, part, known):
+    config = configured(NAME, method=method, ipc=1, seed=1, profile="smoke")
+    of_other_settings(tmp_path, small, config, method, **{part: {"steps": 3}})
+    assert (taken([tmp_path], config, small, method) is not None) == known
 
 
 def test_a_run_of_the_grid(script, tmp_path, capsys, small):
