@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hoptm.errors import FileError
-from hoptm.records import Record, read_records
-from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, select, stored
+from hoptm.records import Record, read_diverged, read_records
+from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
 from hoptm.verdicts import SEEDS, Evidence, Measured
 from hoptm.verify import Verdict, golden_files, verify
 
@@ -38,7 +38,24 @@ class Gain:
         found = gains_by_seed(evidence.records, self.score, first=self.first, second=self.second, ipc=sides[0][1], second_ipc=sides[1][1], **setting)
         absent = [NAMES.get(arm, arm) for arm, count in sides if not select(evidence.records, method=arm, ipc=count, **setting)]
         missing = "" if found else f"no records of {', '.join(absent)}" if absent else "no seed shared"
-        return Measured("AUC" if self.score == "auc" else self.score, tuple(found.values()), 0.0, True, self.needs, missing)
+        name, aside = "AUC" if self.score == "auc" else self.score, _aside(evidence, sides, self.dataset, self.profile)
+        return Measured(name, tuple(found.values()), 0.0, True, self.needs, missing, aside=aside)
+
+
+def _aside(evidence: Evidence, sides: Sequence[tuple[str, int]], dataset: str, profile: str) -> str:
+    """Which pairs of two arms, each with its images a class, ran on two devices, and which seeds of either diverged; empty where none did."""
+    (first, ipc), (second, second_ipc) = sides
+    apart = on_two_devices(evidence.records, dataset=dataset, first=first, second=second, ipc=ipc, second_ipc=second_ipc, profile=profile)
+    told = [f"{_seeds(apart)} on two devices"] if apart else []
+    for arm, count in sides:
+        start = f"{dataset}-{profile}-{arm}-ipc{count}-seed"
+        ended = sorted(int(name.removeprefix(start)) for name in evidence.diverged if name.startswith(start))
+        told += [f"{_seeds(ended)} of {NAMES.get(arm, arm)} diverged"] if ended else []
+    return "; ".join(told)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 @dataclass(frozen=True)
@@ -214,6 +231,7 @@ def gather(records: Sequence[Record] | None = None) -> Evidence:
         {name: max(one.errors.values()) if not any(one.masks.values()) and not _undefined(one) else math.inf for name, one in replays.items()},
         _read(bench / "gpu.json", "python benchmarks/gpu.py"),
         [_read(path) for path in sorted(audits.glob("*/audit.json"))],
+        tuple(read_diverged(stored("records"))) if records is None else (),
     )
 
 

@@ -205,11 +205,13 @@ def difference(records: Sequence[Record], score: str, *, dataset: str, first: st
     return "helps" if found.low > 0 else "hurts" if found.high < 0 else "no difference shown"
 
 
-def on_two_devices(records: Sequence[Record], *, dataset: str, first: str, second: str, ipc: int, profile: str = "tuned") -> list[int]:
+def on_two_devices(
+    records: Sequence[Record], *, dataset: str, first: str, second: str, ipc: int, profile: str = "tuned", second_ipc: int | None = None
+) -> list[int]:
     """Seeds at which one arm ran on a processor and the other on a GPU: the same experts by settings and seed, with other bits."""
     kinds = [
-        {record.seed: record.device.partition(",")[0] for record in select(records, dataset=dataset, method=method, ipc=ipc, profile=profile)}
-        for method in (first, second)
+        {record.seed: record.device.partition(",")[0] for record in select(records, dataset=dataset, method=method, ipc=count, profile=profile)}
+        for method, count in ((first, ipc), (second, ipc if second_ipc is None else second_ipc))
     ]
     return [seed for seed in sorted(set(kinds[0]) & set(kinds[1])) if kinds[0][seed] != kinds[1][seed]]
 

@@ -4,7 +4,7 @@ No word is given by hand: a comparison with too little on record is untested, wh
 into findings and reads nothing else.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Protocol, runtime_checkable
@@ -40,6 +40,8 @@ class Evidence:
     """The stored run of `benchmarks/gpu.py`."""
     audits: Sequence[Mapping[str, Any]] = ()
     """Stored reports of `hoptm audit`."""
+    diverged: Collection[str] = ()
+    """Names of the runs that diverged (`records.read_diverged`)."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Measured:
     """How a number is printed; empty for one that moves with the machine, which is not."""
     sampled: bool = True
     """Whether the values are a sample; a single count or an exact replay is not, and stands for itself."""
+    aside: str = ""
+    """What a reader must know beside the numbers: pairs that ran on two devices, seeds that diverged."""
 
     @property
     def interval(self) -> Interval | None:
@@ -148,10 +152,12 @@ def _measured(finding: Finding) -> str:
     words = [one.verdict for one in finding.measured]
     if len(words) > 2:
         return f"of {len(words)} comparisons {tally(words)}"
-    if not any(one.values for one in finding.measured):
-        return "; ".join(dict.fromkeys(one.missing for one in finding.measured))
-    apart = len(set(words)) > 1
-    return "; ".join(f"{one}, {word}" if apart else str(one) for one, word in zip(finding.measured, words, strict=True))
+    apart, asides = len(set(words)) > 1, dict.fromkeys(one.aside for one in finding.measured if one.aside)
+    if any(one.values for one in finding.measured):
+        told = [f"{one}, {word}" if apart else str(one) for one, word in zip(finding.measured, words, strict=True)]
+    else:
+        told = list(dict.fromkeys(one.missing for one in finding.measured))
+    return "; ".join([*told, *asides])
 
 
 def tally(verdicts: Sequence[str]) -> str:

@@ -1,12 +1,14 @@
 """The list of claims: whole, unique, and true of whatever records there are."""
 
+import dataclasses
+
 from known_findings import arm
 
 from hoptm.claims import FAMILIES, HEADLINE, TENTH, extended, headline, of_set, paper
 from hoptm.comparisons import Gain, Nothing, Reach
 from hoptm.records import Record
 from hoptm.transcribed import transcribed
-from hoptm.verdicts import NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED, UNTESTED, Evidence, judge
+from hoptm.verdicts import NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED, UNTESTED, Evidence, judge, table
 
 ALL = [claim for make in FAMILIES.values() for claim in make()]
 
@@ -76,6 +78,23 @@ def test_the_joint_aim_asks_for_five_seeds_everywhere() -> None:
     assert judge([joint], Evidence(records(5)))[0].verdict == REPRODUCED
     assert judge([joint], Evidence(records(4)))[0].verdict == UNTESTED
     assert judge([joint], Evidence([one for one in records(5) if one.ipc != 1]))[0].verdict == UNTESTED
+
+
+def test_a_finding_names_pairs_on_two_devices_and_seeds_that_diverged() -> None:
+    records = arm("shape", [0.8, 0.81, 0.82], dataset="pbc-28", ipc=10) + arm("endpoint", [0.7, 0.7, 0.7], dataset="pbc-28", ipc=10)
+    moved = [dataclasses.replace(record, device="cuda, NVIDIA") if (record.method, record.seed) == ("shape", 1) else record for record in records]
+    claim = next(claim for claim in FAMILIES["the paper's parts, our data"]() if claim.where == "PBC-28, IPC 10, tuned")
+    told = [
+        table(judge([claim], Evidence(made, diverged=diverged))).splitlines()[1]
+        for made, diverged in (
+            (records, ()),
+            (moved, ("pbc-28-tuned-shape-ipc10-seed4", "pbc-28-tuned-endpoint-ipc10-seed3", "pbc-28-tuned-endpoint-ipc1-seed5")),
+            ([], ("pbc-28-tuned-shape-ipc10-seed0",)),
+        )
+    ]
+    assert "device" not in told[0] and "diverged" not in told[0]
+    assert told[1].endswith("; seed 1 on two devices; seed 4 of end point + shape diverged; seed 3 of end point diverged")
+    assert told[2].endswith("; seed 0 of end point + shape diverged") and "untested" in told[2]
 
 
 def test_a_readers_own_set_gets_the_plain_questions() -> None:
