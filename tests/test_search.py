@@ -1,7 +1,9 @@
 """The search: validation only, resumable, within its budget."""
 
 import json
+from types import SimpleNamespace
 
+import optuna
 import pytest
 from toy_sets import sealed
 
@@ -117,6 +119,29 @@ def test_the_table_of_found_settings_is_read_by_the_profile(profile):
             for part, changes in parts.items():
                 assert changes.items() <= config.as_dict()[part].items()
     assert configure("never-searched", method="curvature", ipc=1, seed=0, profile=profile).match.orders == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("profile", profiles.SEARCHED)
+def test_the_stored_settings_are_the_best_of_their_journals(profile):
+    folder, found = profiles.Path(__file__).resolve().parent.parent / "data" / "search", 0
+    for dataset, methods in json.loads((profiles.Path(profiles.__file__).resolve().parent / f"{profile}.json").read_text(encoding="utf-8")).items():
+        for journal in folder.glob(f"{dataset}-*.journal"):
+            name, ipc = journal.stem.removeprefix(f"{dataset}-").split("-ipc")
+            if (profile == "tuned") == (ipc == "10"):
+                storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+                best = module._best(optuna.load_study(study_name=journal.stem, storage=storage).get_trials())
+                assert best.user_attrs["changes"] == methods[name], journal.name
+                found += 1
+    assert found >= 6
+
+
+def test_trials_of_plain_steps_are_not_chosen():
+    def trial(number, value, optimiser):
+        return SimpleNamespace(number=number, value=value, user_attrs={"changes": {"match": {"optimiser": optimiser}}})
+
+    trials = [trial(0, 0.9, "sgd"), trial(1, 0.7, "adam"), trial(2, None, "adam"), trial(3, 0.8, "adam"), trial(4, 0.8, "adam")]
+    assert module._best(trials).number == 3
+    assert module._best(trials[:1]) is None
 
 
 def test_settings_that_were_not_searched_are_said(capsys):
