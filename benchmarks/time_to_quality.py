@@ -16,7 +16,7 @@ import torch
 from hoptm import kernels
 from hoptm.arms import first_images
 from hoptm.baselines import random_subset
-from hoptm.config import Config, configure, generator
+from hoptm.config import Config, configure, from_dict, generator
 from hoptm.cost import estimate, in_words, is_known_here, judgement_seconds
 from hoptm.data import Splits, load, single_label, standardisation
 from hoptm.distill import distill
@@ -94,10 +94,12 @@ def main() -> None:
         say_cost(given, splits)
     for seed in given.seeds:
         path = FOLDER / f"{splits.info.name}-{given.profile}-{given.method}-ipc{given.ipc}-seed{seed}.json"
-        if path.exists() or path.with_suffix(".diverged").exists():
-            continue
         config = configure(given.dataset, method=given.method, ipc=given.ipc, seed=seed, profile=given.profile)
         config = config.changed(match={"iterations": max(AT), "validate_every": max(AT)})
+        if (there := next((one for one in (path, path.with_suffix(".diverged")) if one.exists()), None)) is not None:
+            if from_dict(json.loads(there.read_text(encoding="utf-8"))["config"]) != config:
+                raise ConfigError(f"{there.name} was timed with other settings. Move it away, or take another profile.")
+            continue
         engine = kernels.engine_name()
         about = {"commit": commit(), "device": device_words(), "versions": versions(), "engine": engine, "seed": seed, "ipc": given.ipc}
         try:

@@ -26,7 +26,7 @@ from hoptm.leaf import vae_of
 from hoptm.networks import Network, network
 from hoptm.records import Record, write_diverged, write_record
 from hoptm.results import SCORES, WHOLE
-from hoptm.runs import carded, claimed, configured, make, record_of, record_of_set, record_path, taken
+from hoptm.runs import carded, claimed, configured, make, record_of, record_of_set, record_path, shaping, taken
 from hoptm.synthetic import SyntheticSet
 
 HERE = Path(__file__).resolve().parent
@@ -76,8 +76,13 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
 
 
 def check_settings(path: Path, config: Config, splits: Splits, method: str) -> None:
-    """Raises ConfigError where the record that stands in a run's place is of other settings or data: it would be taken for one of this grid."""
-    if path.exists() and taken([path.parent], config, splits, method) is None:
+    """Raises ConfigError where what stands in a run's place, a record or a note that it diverged, is of other settings or data: it would be taken for this
+    grid's."""
+    ended = path.with_suffix(".diverged")
+    other = path.exists() and taken([path.parent], config, splits, method) is None
+    if not path.exists() and ended.exists():
+        path, other = ended, shaping(from_dict(json.loads(ended.read_text(encoding="utf-8"))["config"]), method) != shaping(config, method)
+    if other:
         raise ConfigError(f"{path.name} is on record with other settings or data. Move it away, or run this grid under another profile.")
 
 

@@ -54,14 +54,10 @@ def main() -> None:
         say_cost(chosen, splits)
     for method in chosen.methods:
         journal = HERE / "search" / f"{chosen.dataset}-{method}-ipc{chosen.ipc}.journal"
-        before = trials_in(journal)[0] if journal.exists() else 0
         found = search(chosen.dataset, method, chosen.ipc, splits, journal, trials=chosen.trials, profile=chosen.profile, seconds=chosen.seconds)
         print(json.dumps(found), flush=True)
         with FileLock(best.with_suffix(".lock")):
             table = json.loads(best.read_text(encoding="utf-8"))
-            if trials_in(journal)[0] == before and method in table.get(chosen.dataset, {}):
-                print(f"{method}: no new trial, so the settings in {best.name} stay as they are", flush=True)
-                continue
             table.setdefault(chosen.dataset, {"common": {}})[method] = found["changes"]
             write_text(best, json.dumps(table, indent=1) + "\n")
 

@@ -7,6 +7,7 @@ so a stopped grid goes on where it was. An estimate is printed first. The test s
 
 import argparse
 import dataclasses
+import glob
 import itertools
 import time
 from pathlib import Path
@@ -20,11 +21,11 @@ from hoptm.config import Config, NetworkConfig, configure
 from hoptm.cost import estimate, evaluation_seconds, in_words, is_known_here
 from hoptm.data import Splits, load, single_label
 from hoptm.distill import distill
-from hoptm.errors import DivergedError
+from hoptm.errors import ConfigError, DivergedError
 from hoptm.evaluate import evaluate
 from hoptm.experts import experts
 from hoptm.networks import Network, network
-from hoptm.records import Record, commit, device_words, peak_bytes, versions, write_diverged, write_record
+from hoptm.records import Record, commit, device_words, peak_bytes, read_records, versions, write_diverged, write_record
 from hoptm.synthetic import SyntheticSet
 
 RECORDS = Path(__file__).resolve().parent / "transfer"
@@ -81,17 +82,26 @@ def record_of(config: Config, splits: Splits, source: str, name: str) -> Record:
     )  # fmt: skip
 
 
+def check_network(cell: Record) -> None:
+    """Raises ConfigError where the record of a cell was judged on a network of another shape."""
+    for known in read_records(RECORDS, glob.escape(f"{cell.name}.json")):
+        if known.extra["judged_on"] != cell.extra["judged_on"]:
+            raise ConfigError(f"{cell.name} is on record with a network of another shape, {known.extra['judged_on']}. Move it away.")
+
+
 def run_row(dataset: str, source: str, seed: int, splits: Splits) -> None:
     """Every cell of a row that has no record yet; the set is made when the first of them asks for it."""
     config, held = settings(dataset, source, seed), None
     row = f"{splits.info.name}-{config.profile}-{source}-ipc{IPC}-seed{seed}"
     if (RECORDS / f"{row}.diverged").exists():
+        check_settings(RECORDS / f"{row}.json", config, splits, source)
         return
     for name, net in judged_on(splits).items():
         empty = record_of(config, splits, source, name)
         with claimed(RECORDS / f"{empty.name}.json") as ours:
             if not ours or (RECORDS / f"{empty.name}.diverged").exists():
                 check_settings(RECORDS / f"{empty.name}.json", config, splits, empty.method)
+                check_network(empty)
                 continue
             name_of = row
             try:

@@ -10,6 +10,7 @@ from typing import Any
 from hoptm.errors import FileError
 from hoptm.records import Record, read_diverged, read_records
 from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
+from hoptm.timed_runs import of_earlier_settings
 from hoptm.verdicts import SEEDS, Evidence, Measured
 from hoptm.verify import Verdict, golden_files, verify
 
@@ -177,7 +178,10 @@ class Within:
         early = [[point["gain"][self.score] for point in curve["points"] if point["cpu_seconds"] <= self.seconds] for curve in curves]
         values = tuple(gains[-1] if gains else 0.0 for gains in early)
         name = f"{'AUC' if self.score == 'auc' else self.score} within {self.seconds:g} CPU s"
-        return Measured(name, values, self.bound, True, self.needs, "" if values else "no curves on record")
+        earlier = any(of_earlier_settings(curve["config"]) for curve in curves if "config" in curve)
+        return Measured(
+            name, values, self.bound, True, self.needs, "" if values else "no curves on record", aside="timed with earlier settings" if earlier else ""
+        )
 
 
 @dataclass(frozen=True)

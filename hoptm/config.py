@@ -239,7 +239,7 @@ def resolved(config: Config, steps_per_epoch: int) -> Config:
 
     `None` starts at the step size with which N steps of the student would carry half as far as the expert's M epochs of S steps, were the gradient the
     same all the way: b M S / (2 N) for an expert of step size b without momentum or decay. That keeps the first student from overshooting.
-    With plain outer steps a step size for each inner step, which has about 1 / N of the gradient, learns N times as fast as one for all.
+    With plain outer steps a step size for each inner step has about 1 / N of the gradient, so `lr_lr` None is N times that of one for all.
     """
     match, experts = config.match, config.experts
     plain = experts.decay == "none" and not experts.momentum and not match.student_momentum

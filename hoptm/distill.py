@@ -83,7 +83,8 @@ def distill(
 
     `compare` replaces the method's own matching, and `chosen`, indices of training images, the real images that a run starts from (drawn from
     the seed otherwise). With `resume`, the run's state is written to that file every
-    `save_every` iterations and taken up from there when the file exists; a resumed run gives the same bits. Each
+    `save_every` iterations and taken up from there when the file exists; a resumed run gives the same bits. Settings, data, first images and what made the
+    experts must be the same; a `compare` of your own is not checked. Each
     callback sees the new state and what was seen. `engine` gives what does the work of an inner step: `kernels.fastest`, or `inner.Eager`
     for plain autograd; the two are equal within rounding, and each gives its own bits. `device` is a torch device, by default the GPU if there is one; bits are
     the same from run to run on a CPU only. The test split is never read.

@@ -159,7 +159,7 @@ def check_waypoints(steps: Sequence[int | Fraction], total: int, expected: int) 
         raise ConfigError(f"waypoint {outside[0]} lies outside the path of {total} inner steps.")
 
 
-def waypoints_on(path: Float[Tensor, "t p"], steps: Sequence[int | Fraction]) -> Float[Tensor, "k p"]:
+def waypoints_on(path: Float[Tensor, "t p"] | Sequence[Float[Tensor, "p"]], steps: Sequence[int | Fraction]) -> Float[Tensor, "k p"]:
     """The student at inner steps 0 .. T; between two steps it is on the straight line from one to the other."""
     rows = [torch.lerp(path[before], path[before + 1], share) if share else path[before] for before, share in map(split, steps)]
     return torch.stack(rows)

@@ -56,7 +56,8 @@ def matching(match: MatchConfig) -> Matching:
     """The matching that the settings describe.
 
     Waypoints are evenly spaced in time on both paths; where `steps` is no multiple of K - 1, the student's lie on the straight line between two of its
-    steps. So a student that keeps pace with its expert has a loss of 0, up to what a straight line cuts off. Only the three of the published method, the
+    steps, and the expert's are at its nearest optimiser step. So a student that keeps pace with its expert has a loss of 0, up to what a straight line
+    cuts off and half a step of the expert. Only the three of the published method, the
     shape potential with its mask, are out of time by themselves: their middle is inner step N // 2 and epoch (2 t + M) // 2, which for odd M is not the
     same share of the way.
     """

@@ -142,7 +142,7 @@ _WINDOW = (0, 8)
 
 def _opened(own: dict[str, Any]) -> dict[str, Any]:
     """Settings with room for a window to grow. Where the search of the end point chose a single start, later starts are added and the outer optimiser is
-    the profile's, because the plain steps that go with one start diverge on later ones."""
+    the profile's, because plain steps that go with one start may diverge on later ones."""
     match = own.get("match", {})
     first, last = match.get("start_epochs", _WINDOW)
     if last - first > 1:

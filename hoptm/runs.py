@@ -101,12 +101,12 @@ def taken(folders: Sequence[Path], config: Config, splits: Splits, method: str) 
         path = record_path(folder, config, splits, method)
         for record in read_records(folder, glob.escape(path.name)) if path.is_file() else []:
             known = _settings(record)
-            if known and record.dataset["checksum"] == splits.info.checksum and _shaping(known, method) == _shaping(config, method):
+            if known and record.dataset["checksum"] == splits.info.checksum and shaping(known, method) == shaping(config, method):
                 return record
     return None
 
 
-def _shaping(config: Config, method: str) -> Config:
+def shaping(config: Config, method: str) -> Config:
     """The settings that shape a cell: all of them, or for an arm all but those of a path, which shape the teacher of `random-teacher` alone."""
     start = MatchConfig(first_images=config.match.first_images, per_class=config.match.per_class)
     return dataclasses.replace(config, match=start) if method in ARMS and method != "random-teacher" else config

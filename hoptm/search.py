@@ -99,8 +99,8 @@ def search(
 ) -> dict[str, Any]:
     """Up to `trials` trials in all, those in `journal` counted, and no new one after `seconds`; returns the best settings, their score, the number of trials.
 
-    The score is the best look at validation of a run (`distill`), by `evaluation.select_by`, the mean over `seeds` seeds from SEED on. All looks train
-    their network under the modality's augmentation, whatever a trial's student sees, so that trials differ by their images alone.
+    The score is the best look at validation of a run (`distill`), by `evaluation.select_by`, the mean over `seeds` seeds from SEED on. Looks of new
+    trials train their network under the modality's augmentation, whatever a trial's student sees, so that trials differ by their images alone.
     A trial whose run diverges counts and scores 0. `base` are changes of the settings that all trials share.
 
     Raises ConfigError for a method without a space, more than MOST trials, or no time for a single one, DataError when Optuna is not installed.
@@ -138,7 +138,8 @@ def search(
 
 
 def _best(trials: Sequence[Any]) -> Any | None:
-    """The first of the best trials that lie in today's space: journals hold trials of plain steps, from when the optimiser was searched as well."""
+    """The first of the best trials by Adam. Older journals hold trials of plain steps as well, and looks under each trial's own augmentation: do not go on
+    with one, begin anew."""
     known = [trial for trial in trials if trial.value is not None and trial.user_attrs["changes"]["match"]["optimiser"] == "adam"]
     return max(known, key=lambda trial: (trial.value, -trial.number), default=None)
 

@@ -65,10 +65,10 @@ class MatchConfig:
     """Synthetic images an inner step, at most."""
     iterations: int = 10_000
     lr: float | None = 0.01
-    """alpha, initial step size of the student; learned. None: half of what carries a plain-SGD expert's segment in N steps."""
+    """alpha, initial step size of the student; learned. None: with N steps along one gradient it goes half as far as the expert (`config.resolved`)."""
     lr_images: float = 10.0
     lr_lr: float | None = 1e-7
-    """Step size with which `lr` is learned. None: a tenth of lr^2, which is free of scale."""
+    """Step size with which `lr` is learned. None: a tenth of lr^2, free of scale, N times that for a step size each; for Adam `LOG_STEP`."""
     momentum: float = 0.5
     augmentation: str = "dsa"
     shape_weight: float = 0.0
@@ -94,7 +94,7 @@ class MatchConfig:
     orders_rise: float = 0.0
     """Share of the run over which the weights of the orders, the positions between and the shape rise from 0; 0: constant."""
     end: str = "fixed"
-    """`adaptive`: the student's end is its step nearest to the expert's end, from a quarter of the way on, where each waypoint is a whole step."""
+    """`adaptive`: the student's end is its step nearest to the expert's end, from a quarter of the way on; the other waypoints are evenly spaced."""
     mask: str = "sticky"
     """`sticky` and `fresh` read `threshold`, `quantile` and `layers` read `quantile`; there is no mask while that is None."""
     quantile: tuple[float, float] | None = None

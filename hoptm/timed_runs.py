@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from hoptm.config import configure, from_dict
 from hoptm.errors import FileError
 from hoptm.intervals import Interval, interval, paired_interval
 
@@ -21,6 +23,8 @@ class TimedRun:
     expert_seconds: float
     seconds: tuple[float, ...]
     gains: tuple[dict[str, float], ...]
+    config: dict[str, Any] = field(default_factory=dict)
+    """The whole configuration, as stored."""
 
     def gain_at(self, seconds: float, score: str) -> float | None:
         """The gain at the last look within so many seconds; None before the first."""
@@ -36,10 +40,19 @@ def read_timed_runs(folder: Path) -> list[TimedRun]:
             read = json.loads(path.read_text(encoding="utf-8"))
             points = read["points"]
             times, gains = tuple(float(one["cpu_seconds"]) for one in points), tuple(dict(one["gain"]) for one in points)
-            found.append(TimedRun(read["dataset"], read["method"], read["ipc"], read["seed"], read["expert_cpu_seconds"], times, gains))
+            found.append(TimedRun(read["dataset"], read["method"], read["ipc"], read["seed"], read["expert_cpu_seconds"], times, gains, read.get("config", {})))
         except (ValueError, KeyError, TypeError) as error:
             raise FileError(f"{path}: not a run of benchmarks/time_to_quality.py ({error!r}). Move it away, or make it again.") from error
     return found
+
+
+def of_earlier_settings(config: Mapping[str, Any]) -> bool:
+    """Whether the profile of a stored configuration has other settings of matching or of experts today, the number of iterations apart. Raises ConfigError for a stored configuration
+    that does not fit this version."""
+    then = from_dict(dict(config))
+    today = configure(then.dataset, method=then.method, ipc=then.ipc, seed=then.seed, profile=then.profile)
+    today = today.changed(match={"iterations": then.match.iterations, "validate_every": then.match.validate_every})
+    return (then.match, then.experts) != (today.match, today.experts)
 
 
 def gain_in_time(runs: Sequence[TimedRun], seconds: float, score: str) -> Interval | None:

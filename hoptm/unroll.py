@@ -45,7 +45,7 @@ def path_gradient(
 
     steps = waypoints(torch.stack(path).detach()) if callable(waypoints) else waypoints
     check_waypoints(steps, plan.steps, len(expert))
-    student = waypoints_on(torch.stack(path), steps)
+    student = waypoints_on(path, steps)
     loss = path_loss(student, expert)
     inputs = (images, lr, targets) if soft else (images, lr)
     gradients = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)

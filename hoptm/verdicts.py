@@ -150,10 +150,10 @@ def table(findings: Sequence[Finding]) -> str:
 def _measured(finding: Finding) -> str:
     """Each comparison with its own word where the words differ; many are only counted, and what is missing is said once."""
     words = [one.verdict for one in finding.measured]
-    if len(words) > 2:
-        return f"of {len(words)} comparisons {tally(words)}"
     apart, asides = len(set(words)) > 1, dict.fromkeys(one.aside for one in finding.measured if one.aside)
-    if any(one.values for one in finding.measured):
+    if len(words) > 2:
+        told = [f"of {len(words)} comparisons {tally(words)}"]
+    elif any(one.values for one in finding.measured):
         told = [f"{one}, {word}" if apart else str(one) for one, word in zip(finding.measured, words, strict=True)]
     else:
         told = list(dict.fromkeys(one.missing for one in finding.measured))

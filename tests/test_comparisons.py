@@ -9,6 +9,7 @@ from known_findings import arm, record
 
 from hoptm import comparisons as module
 from hoptm.comparisons import Engine, Gain, Gap, GapBelow, Leaks, Nothing, OnGpu, Reach, Replayed, Within, gather
+from hoptm.config import configure
 from hoptm.errors import FileError
 from hoptm.verdicts import NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED, UNTESTED, Evidence
 
@@ -95,6 +96,9 @@ def test_a_curve_is_read_at_its_last_point_on_the_clock() -> None:
     assert found.values == (0.05, 0.05, 0.0)
     assert Within("pbc-28", 10, "auc", 120.0, 0.02).measure(Evidence(curves=[curve] * 3)).verdict == REPRODUCED
     assert Within("pbc-28", 1, "auc", 120.0, 0.02).measure(Evidence(curves=[curve] * 3)).verdict == UNTESTED
+    now = configure("pbc-28", method="endpoint", ipc=10, seed=0, profile="tuned")
+    for config, aside in ((now, ""), (now.changed(match={"steps": 3}), "timed with earlier settings")):
+        assert Within("pbc-28", 10, "auc", 120.0, 0.02).measure(Evidence(curves=[curve, {**curve, "config": config.as_dict()}])).aside == aside
 
 
 def test_replays_are_as_good_as_the_worst() -> None:

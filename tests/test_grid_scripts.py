@@ -1,5 +1,7 @@
 """The scripts behind the matrices write a run that diverges down, once, without scores, and do not try it again."""
 
+import contextlib
+import dataclasses
 import importlib
 import json
 import sys
@@ -15,7 +17,7 @@ from hoptm.data import Splits, load
 from hoptm.errors import ConfigError, DivergedError
 from hoptm.imbalance import thinned
 from hoptm.networks import network
-from hoptm.records import Record, write_record
+from hoptm.records import Record, write_diverged, write_record
 from hoptm.runs import configured, record_path, taken
 from hoptm.synthetic import SyntheticSet
 
@@ -152,30 +154,21 @@ def test_a_set_is_kept_whole_or_halved_or_not_at_all(monkeypatch, tmp_path, smal
             assert torch.equal(again.images, rounded) and ("stored as" in dict(card(again).facts)) == (kept == "half")
 
 
-def test_a_search_without_a_new_trial_leaves_the_settings_as_they_are(monkeypatch, tmp_path, capsys):
-    """What was chosen among old trials by hand is not chosen again by a machine; other budgets and journals are refused."""
+def test_a_search_writes_the_settings_of_its_methods_alone(monkeypatch, tmp_path):
+    """Settings of other methods and sets stay; other budgets and journals are refused."""
     monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
     module = importlib.import_module("make_search")
     (tmp_path / "hoptm").mkdir()
     (tmp_path / "data" / "search").mkdir(parents=True)
     monkeypatch.setattr(module, "HERE", tmp_path / "data")
     settings = tmp_path / "hoptm" / "tuned.json"
-    settings.write_text(json.dumps({NAME: {"common": {}, "endpoint": {"kept": 1}}}))
-    finished = [0]
-
-    def searched(dataset, method, ipc, splits, journal, **_):
-        journal.write_text("")
-        finished[0] += 1 if method == "extended" else 0
-        return {"changes": {"new": 2}}
-
-    monkeypatch.setattr(module, "search", searched)
-    monkeypatch.setattr(module, "trials_in", lambda journal: (finished[0], 0))
+    before = {"other": {"common": {"kept": 1}}, NAME: {"common": {}, "endpoint": {"kept": 1}, "published": {"kept": 1}}}
+    settings.write_text(json.dumps(before))
+    monkeypatch.setattr(module, "search", lambda *_, **__: {"changes": {"new": 2}})
     monkeypatch.setattr(module, "is_known_here", lambda: False)
     monkeypatch.setattr(sys, "argv", ["make_search", "--dataset", NAME, "--methods", "endpoint", "extended"])
-    (tmp_path / "data" / "search" / f"{NAME}-extended-ipc10.journal").write_text("")
     module.main()
-    assert json.loads(settings.read_text())[NAME] == {"common": {}, "endpoint": {"kept": 1}, "extended": {"new": 2}}
-    assert "endpoint: no new trial" in capsys.readouterr().out
+    assert json.loads(settings.read_text()) == before | {NAME: before[NAME] | {"endpoint": {"new": 2}, "extended": {"new": 2}}}
     for words in (["--ipc", "1"], ["--profile", "large"]):
         monkeypatch.setattr(sys, "argv", ["make_search", "--dataset", NAME, *words])
         with pytest.raises(SystemExit):
@@ -193,7 +186,21 @@ def test_a_grid_refuses_a_record_of_other_settings(monkeypatch, tmp_path, small)
     (path,) = kept(tmp_path)
     module.run_arm(config, "random", small, net)  # the same again is left alone
     written = json.loads(path.read_text())
-    written["config"]["match"]["steps"] += 1
+    written["config"]["evaluation"]["steps"] += 1
     path.write_text(json.dumps(written))
     with pytest.raises(ConfigError, match="other settings"):
         module.run_arm(config, "random", small, net)
+    path.unlink()
+    for changes, refused in (({"evaluation": {"steps": 3}}, True), ({"match": {"steps": 3}}, False)):  # a note that it diverged, of other settings
+        write_diverged(tmp_path, path.stem, config.changed(**changes).as_dict(), "why")
+        with pytest.raises(ConfigError, match=r"diverged is on record with other settings") if refused else contextlib.nullcontext():
+            module.run_arm(config, "random", small, net)
+
+
+def test_a_cell_judged_on_a_network_of_another_shape_is_refused(script, tmp_path, small):
+    module, tries = script("make_transfer", "made")
+    cell = module.record_of(module.settings(NAME, "depth2", 1), small, "depth2", "convnet")
+    write_record(tmp_path, dataclasses.replace(cell, extra={**cell.extra, "judged_on": {"name": "convnet", "depth": 3, "width": 64}}))
+    with pytest.raises(ConfigError, match="network of another shape"):
+        module.run_row(NAME, "depth2", 1, small)
+    assert not tries

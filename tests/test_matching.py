@@ -138,11 +138,11 @@ def test_the_adaptive_end_goes_with_every_order(order, more):
     compare, chance, lr = matching(match), generator(3, "adaptive", order), torch.tensor(0.01, dtype=torch.float64)
     theta = NET.initial(chance).double()
     path = adjoint.forward(NET, theta, images, labels, lr, plan)
-    expert = torch.stack([theta + share * (path[4] - theta) for share in (0, 0.25, 0.5, 0.75, 1.0)])  # nearest at step 4 of 8
+    expert = torch.stack([theta + share * (path[5] - theta) for share in (0, 0.25, 0.5, 0.75, 1.0)])  # nearest at step 5 of 8: waypoints between steps
     expert[1:] += 1e-5 * torch.randn(4, theta.numel(), generator=chance, dtype=torch.float64)
     state, look, found = outer_step(State.first(images, 0.01), Problem(NET, labels, match, compare), expert, plan)
     steps, mask = compare.steps(path, expert), state.mask
-    assert look.end == steps[-1] == 4
+    assert look.end == steps[-1] == 5 and steps[1] == Fraction(5, 4)
     total = path_losses.weighted_sum(list(compare.weighed(None if mask is None else mask.double(), 0.0).values()))
     wanted = unroll.path_gradient(NET, total, expert, images, labels, lr, plan, steps)
     scale = wanted.images.abs().max()

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from hoptm.config import configure
 from hoptm.errors import FileError
 from hoptm.intervals import interval, paired_interval
-from hoptm.timed_runs import TimedRun, at_equal_time, difference_in_time, gain_in_time, read_timed_runs
+from hoptm.timed_runs import TimedRun, at_equal_time, difference_in_time, gain_in_time, of_earlier_settings, read_timed_runs
 
 
 def stored(folder, seed, gains, method="endpoint", began=20.0):
@@ -54,6 +55,15 @@ def test_equal_time_begins_with_the_experts_and_ends_with_the_quicker_arm_on_mac
     assert at_equal_time(ours[:2], theirs, "auc") is None and at_equal_time([], theirs, "auc") is None
     late = [TimedRun("phantom", "extended", 1, seed, 19.0, (50.0,), ({"auc": 0.1},)) for seed in (1, 2)]
     assert at_equal_time(late, theirs, "auc") is None, "the other arm had ended before"
+
+
+def test_runs_of_earlier_settings_are_told_from_todays(tmp_path):
+    config = configure("phantom", method="endpoint", ipc=1, seed=0, profile="fast")
+    for number, changes in enumerate(({"iterations": 7}, {"steps": 9})):
+        stored(tmp_path, number, [0.1])
+        path = tmp_path / f"endpoint-{number}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"config": config.changed(match=changes).as_dict()}))
+    assert [of_earlier_settings(run.config) for run in read_timed_runs(tmp_path)] == [False, True]
 
 
 def test_a_file_of_another_kind_is_named(tmp_path):
