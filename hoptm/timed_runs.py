@@ -47,8 +47,10 @@ def read_timed_runs(folder: Path) -> list[TimedRun]:
 
 
 def of_earlier_settings(config: Mapping[str, Any]) -> bool:
-    """Whether the profile of a stored configuration has other settings of matching or of experts today, the number of iterations apart. Raises ConfigError for a stored configuration
-    that does not fit this version."""
+    """Whether the profile of a stored configuration has other settings of matching or of experts today, the number of iterations apart.
+
+    Raises ConfigError for a stored configuration that does not fit this version.
+    """
     then = from_dict(dict(config))
     today = configure(then.dataset, method=then.method, ipc=then.ipc, seed=then.seed, profile=then.profile)
     today = today.changed(match={"iterations": then.match.iterations, "validate_every": then.match.validate_every})
