@@ -107,9 +107,9 @@ def taken(folders: Sequence[Path], config: Config, splits: Splits, method: str) 
 
 
 def shaping(config: Config, method: str) -> Config:
-    """The settings that shape a cell: all of them, or for an arm all but those of a path, which shape the teacher of `random-teacher` alone."""
+    """The settings that shape a cell: all of them; for an arm or for all images, all but those of a path, which shape the teacher of `random-teacher` alone."""
     start = MatchConfig(first_images=config.match.first_images, per_class=config.match.per_class)
-    return dataclasses.replace(config, match=start) if method in ARMS and method != "random-teacher" else config
+    return dataclasses.replace(config, match=start) if method in (*ARMS, *WHOLE) and method != "random-teacher" else config
 
 
 def _settings(record: Record) -> Config | None:

@@ -30,6 +30,7 @@ from hoptm.results import (
     stored,
     tried,
 )  # fmt: skip
+from hoptm.runs import shaping
 
 
 def _record(method, seed, values, ipc=1, dataset="pneumoniamnist"):
@@ -122,7 +123,7 @@ def test_the_stored_records_are_whole():
     assert len(records) > 0
     for record in records:
         config = configure(**{name: record.config[name] for name in ("dataset", "method", "ipc", "seed", "profile")})
-        kept = from_dict(record.config)
+        kept, config = (shaping(one, record.method) for one in (from_dict(record.config), config))
         assert (kept.evaluation, kept.experts, kept.match) == (config.evaluation, config.experts, config.match), record.name
         assert record.dataset["checksum"].partition(":")[0] in ("md5", "sha256")
         assert not record.commit.endswith("+") and "unknown" not in record.commit, record.name
