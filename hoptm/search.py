@@ -29,7 +29,8 @@ def shared(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
     """What every method may choose: the step size of the images, inner steps, the window of starts, augmentation.
 
     The outer optimiser is Adam, which learns the student's step size as its logarithm. Plain steps learn it as it is: where an earlier search could choose
-    them (PBC-28, `data/search/earlier`), each of their runs that started beyond the first epoch ended below 0, and the others left the images as they were.
+    them (PBC-28, `data/search/earlier`), each of their runs that could start beyond the first epoch ended below 0, and the best of the others hardly moved
+    the images.
     """
     large = config.profile == "large"  # many images: smaller steps of each, longer paths, late windows
     low, high = (0.001, 0.05) if large else (0.01, 0.2)
@@ -158,6 +159,15 @@ def trials_in(journal: Path) -> tuple[int, int]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{journal}: not a journal of a search ({error}). Make one with data/make_search.py.") from error
     return finished, diverged
+
+
+def by_adam(journal: Path) -> int:
+    """How many finished trials of a stored search, the diverged ones among them, had Adam. Raises DataError as `trials_in`."""
+    trials_in(journal)
+    entries = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
+    finished = {entry["trial_id"] for entry in entries if entry["op_code"] == _STATE_OF_TRIAL and entry["state"] in _FINISHED}
+    chosen = [entry for entry in entries if entry["op_code"] == _ATTRIBUTE_OF_TRIAL and "changes" in entry["user_attr"] and entry["trial_id"] in finished]
+    return sum(entry["user_attr"]["changes"]["match"]["optimiser"] == "adam" for entry in chosen)
 
 
 _STATE_OF_TRIAL, _ATTRIBUTE_OF_TRIAL, _FINISHED = 6, 8, (1, 2, 3)

@@ -12,7 +12,7 @@ from hoptm import search as module
 from hoptm.config import configure
 from hoptm.data import load
 from hoptm.errors import ConfigError, DataError, DivergedError
-from hoptm.search import MOST, SEED, SPACES, search, trials_in
+from hoptm.search import MOST, SEED, SPACES, by_adam, search, trials_in
 
 QUICK = {"match": {"iterations": 2, "validate_every": 1, "expert_epochs": 2}, "experts": {"count": 1, "epochs": 10, "per_epoch": 2}}
 
@@ -161,6 +161,10 @@ def test_trials_of_a_journal_and_those_that_diverged(splits, tmp_path, monkeypat
     found = search("phantom:450", "endpoint", 1, splits, tmp_path / "journal", trials=6, profile="large", base={"experts": {"count": 1}})
     finished, diverged = trials_in(tmp_path / "journal")
     assert finished == found["trials"] == 6 and 0 < diverged < 6
+    assert by_adam(tmp_path / "journal") == 6
+    text = (tmp_path / "journal").read_text()
+    (tmp_path / "plain").write_text(text.replace('"optimiser":"adam"', '"optimiser":"sgd"', 2).replace('"optimiser": "adam"', '"optimiser": "sgd"', 2))
+    assert by_adam(tmp_path / "plain") == 4
     (tmp_path / "other").write_text("{}\n")
     for name in ("other", "nowhere"):
         with pytest.raises(DataError, match="not a journal"):
