@@ -136,12 +136,12 @@ def _rates(lr: Tensor, plan: Plan, momentum: float) -> Tensor:
 
 
 def steps_within(budget: int | float, step: Step, start: Float[Tensor, "p"], images: Float[Tensor, "n c h w"], targets: Tensor, plan: Plan) -> int:
-    """How many steps (0 .. T) can be kept when the path and what is kept may take `budget` bytes together."""
+    """How many steps (0 .. T) can be kept when the path and what is kept may take `budget` bytes together; 0 for a step that keeps nothing."""
     path = (plan.steps + 1) * start.numel() * start.element_size()
     batch = max(plan.batches, key=len)
     drawn = plan.draws[[len(other) for other in plan.batches].index(len(batch))]
     each = step.kept_bytes(start, images[batch].detach(), targets[batch].detach(), drawn)
-    return int(min(max((budget - path) // max(each, 1), 0), plan.steps))
+    return int(min(max((budget - path) // each, 0), plan.steps)) if each else 0
 
 
 def waypoint_gradients(

@@ -155,14 +155,9 @@ def check(config: Config) -> None:
         (match.optimiser in OPTIMISERS, f"match.optimiser is {match.optimiser!r}; it must be one of {', '.join(OPTIMISERS)}"),
         (match.waypoints == 0 or match.waypoints >= 2, f"match.waypoints is {match.waypoints}; it must be 2 or more, or 0 for as few as the losses need"),
         (
-            match.waypoints < 2 or kept % (match.waypoints - 1) == 0,
-            f"{match.waypoints} waypoints do not fall on stored checkpoints: a segment has {kept} (match.expert_epochs times experts.per_epoch), "
-            f"which must be a multiple of {match.waypoints - 1}",
-        ),
-        (
-            match.waypoints or not match.shape_weight or (match.mask == "sticky" and match.threshold is not None) or kept % 2 == 0,
-            f"the middle of a segment of {kept} checkpoints (match.expert_epochs times experts.per_epoch) is none of them, where the shape potential looks: "
-            "make experts.per_epoch even",
+            match.published_middle or kept % max(1, match.waypoint_count - 1) == 0,
+            f"{match.waypoint_count} waypoints do not fall on stored checkpoints: a segment has {kept} (match.expert_epochs times experts.per_epoch), "
+            f"which must be a multiple of {match.waypoint_count - 1}; raise experts.per_epoch",
         ),
         (match.waypoints == 0 or match.waypoints > len(match.orders), f"{len(match.orders)} orders need {len(match.orders) + 1} waypoints or more"),
         (min((match.position_weight, match.between_weight, match.outcome_weight, *match.orders)) >= 0, "weights of losses must not be negative"),

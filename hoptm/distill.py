@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from hoptm import adjoint, evaluate, inner_losses
 from hoptm.arms import first_images
+from hoptm.captured import Captured
 from hoptm.config import Config, MatchConfig, from_dict, generator, hash_of, resolved
 from hoptm.data import Splits, Standardisation, Validation, single_label, standardisation
 from hoptm.descent import Moments
@@ -162,7 +163,8 @@ def _kept_within(problem: Problem, start: Tensor, seed: int, size: int) -> int:
         images = problem.render(start)
     step = problem.step or Eager(problem.predict, problem.inner_loss)
     found = adjoint.steps_within(match.memory_mb * 1e6 / match.segments, step, problem.predict.initial(chance).to(start.device), images, problem.labels, plan)
-    print(f"hoptm: {found} of {match.steps} inner steps are kept for the backward sweep within {match.memory_mb:g} MB", file=sys.stderr)
+    words = "; recorded on a GPU, no step can be kept, so match.memory_mb changes nothing" if isinstance(step, Captured) else ""
+    print(f"hoptm: {found} of {match.steps} inner steps are kept for the backward sweep within {match.memory_mb:g} MB{words}", file=sys.stderr)
     return found
 
 

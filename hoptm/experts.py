@@ -72,14 +72,15 @@ def steps_per_epoch(count: int, batch: int) -> int:
 def reachable_steps(config: Config, train_count: int) -> tuple[int, ...]:
     """The optimiser steps at which a run can read an expert: ascending, the same for every method.
 
-    For each start epoch t that can be drawn: t, the published middle (2 t + M) // 2, and t + M, with M epochs matched. With
+    For each start epoch t that can be drawn: t, the published middle (2 t + M) // 2, t + M, with M epochs matched, and the epochs of more waypoints. With
     several checkpoints an epoch all are kept, from the first step to the end of the last epoch, so that runs with other windows share them.
     """
     (first, last), length, parts = config.match.start_epochs, config.match.expert_epochs, config.experts.per_epoch
     if parts > 1:
         reach = range(config.experts.epochs * parts + 1)
         return tuple(sorted({round(index * steps_per_epoch(train_count, config.experts.batch) / parts) for index in reach}))
-    epochs = {epoch for start in range(first, last) for epoch in (start, (2 * start + length) // 2, start + length)}
+    between = length if config.match.published_middle else length // max(1, config.match.waypoint_count - 1)  # a whole number, or the settings were refused
+    epochs = {epoch for start in range(first, last) for epoch in (*range(start, start + length, between), (2 * start + length) // 2, start + length)}
     return tuple(epoch * steps_per_epoch(train_count, config.experts.batch) for epoch in sorted(epochs))
 
 

@@ -61,8 +61,7 @@ def matching(match: MatchConfig) -> Matching:
     shape potential with its mask, are out of time by themselves: their middle is inner step N // 2 and epoch (2 t + M) // 2, which for odd M is not the
     same share of the way.
     """
-    count, length = waypoint_count(match), match.expert_epochs
-    published = match.waypoints == 0 and match.shape_weight != 0 and match.mask == "sticky" and match.threshold is not None
+    count, length, published = match.waypoint_count, match.expert_epochs, match.published_middle
 
     def epochs(start: int) -> Sequence[int | Fraction]:
         if match.own_start:
@@ -75,12 +74,6 @@ def matching(match: MatchConfig) -> Matching:
     steps = partial(_adaptive, fixed=fixed, first=max(count - 1, match.steps // 4)) if match.end == "adaptive" else fixed
     schedule = partial(_rising, share=match.orders_rise) if match.orders_rise > 0 else constant
     return Matching(steps, epochs, partial(_terms, match), schedule)
-
-
-def waypoint_count(match: MatchConfig) -> int:
-    """K: as asked, or as few as the losses need."""
-    needed = max(2, 3 if match.shape_weight or match.between_weight else 2, orders.fitting(match.orders))
-    return match.waypoints or needed
 
 
 def side_by_side(compare: Matching, count: int) -> Matching:

@@ -10,7 +10,6 @@ Every loss here is zero on equal paths, does not change when both paths are shif
 """
 
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 
@@ -25,6 +24,8 @@ from hoptm.path_losses import PathLoss
 NAMES = ("velocity", "curvature", "torsion")
 EPS = 1e-12
 """Shortest length that a direction is divided by, as in the published shape potential."""
+STILL = 1e-3
+"""Share of the expert's mean chord below which a student's chord is no direction."""
 
 
 def order_name(order: int) -> str:
@@ -46,11 +47,15 @@ def velocity(student: Float[Tensor, "k p"], expert: Float[Tensor, "k p"]) -> Flo
     """1 - the cosine between the k-th chords of student and expert, the mean over those along which the expert moves; 0 to 2.
 
     A chord is minus the mean gradient of its stretch times its length in steps, so this compares directions of mean gradients.
-    A student that does not move scores 1 and has no gradient of its own making there. Where the expert stands still there is no direction
-    to compare; if it does so everywhere the loss is 0. Raises ConfigError for K < 2.
+    A student's chord below `STILL` of the expert's mean chord counts by its length as well, so that one that hardly moves has a bounded gradient: a
+    student that does not move scores 1. Where the expert stands still there is no direction to compare; if it does so everywhere the loss is 0.
+    Raises ConfigError for K < 2.
     """
     _enough(student, 1)
-    ours, theirs = (F.normalize(torch.diff(path, dim=0), dim=1, eps=EPS) for path in (student, expert))
+    ours, theirs = torch.diff(student, dim=0), torch.diff(expert, dim=0)
+    floor = (STILL * torch.linalg.vector_norm(theirs, dim=1).mean()).clamp_min(EPS).detach()
+    ours = ours / torch.maximum(ours.norm(dim=1, keepdim=True), floor)
+    theirs = F.normalize(theirs, dim=1, eps=EPS)
     cosines, moving = (ours * theirs).sum(dim=1), (theirs != 0).any(dim=1)
     return 1.0 - cosines[moving].mean() if bool(moving.any()) else cosines.sum() * 0.0
 
@@ -122,11 +127,6 @@ def nearest_end(path: Float[Tensor, "t p"], target: Float[Tensor, "p"], first: i
     The idea of automatic training trajectories (Liu et al. 2024, ATT): a student that passes its target need not be pulled back.
     """
     return first + int((path[first:] - target).square().sum(dim=1).argmin())
-
-
-def fitting(weights: Sequence[float]) -> int:
-    """How many waypoints a list of weights of orders 1, 2, ... needs at least."""
-    return 1 + max((order for order, weight in enumerate(weights, 1) if weight != 0), default=1)
 
 
 def _enough(path: Tensor, order: int) -> None:

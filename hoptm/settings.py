@@ -137,6 +137,17 @@ class MatchConfig:
             raise ConfigError("match.lr and match.lr_lr are None, which follow the expert: fill them in with config.resolved first.")
         return self.lr, self.lr_lr
 
+    @property
+    def waypoint_count(self) -> int:
+        """K: as asked, or as few as the losses need."""
+        of_orders = max((order + 1 for order, weight in enumerate(self.orders, 1) if weight), default=2)
+        return self.waypoints or max(of_orders, 3 if self.shape_weight or self.between_weight else 2)
+
+    @property
+    def published_middle(self) -> bool:
+        """Whether the three waypoints are those of the released code: shape potential and sticky mask together, with a middle that may be out of step."""
+        return self.waypoints == 0 and self.shape_weight != 0 and self.mask == "sticky" and self.threshold is not None
+
 
 @dataclass(frozen=True)
 class LatentConfig:

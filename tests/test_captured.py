@@ -100,6 +100,15 @@ def test_the_gradient_of_a_path(loss: str, momentum: float) -> None:
         torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-9, atol=1e-12)
 
 
+def test_a_recording_keeps_no_step_whatever_memory_there_is() -> None:
+    net = small()
+    images, labels = given(6, 0, False)
+    plan = draw_plan(6, 8, MatchConfig(steps=4, batch=3), generator(0, "memory")).to(WHERE)
+    theta = net.initial(generator(0, "memory")).double().to(WHERE)
+    assert adjoint.steps_within(1e9, Captured(net, F.cross_entropy, RECORD), theta, images, labels, plan) == 0
+    assert adjoint.steps_within(1e9, Eager(net, F.cross_entropy), theta, images, labels, plan) == 4
+
+
 def test_a_gpu_gets_recordings_and_finds_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hoptm.captured.cuda_graph", lambda: done_again)
     captured.cache_clear()

@@ -18,6 +18,7 @@ from hoptm.data import load
 from hoptm.distill import distill
 from hoptm.errors import DataError, DivergedError, FileError
 from hoptm.experts import experts
+from hoptm.inner import Eager
 from hoptm.networks import network
 from hoptm.outer import Matching, Problem, State, draw_plan, matching, outer_step
 
@@ -89,6 +90,49 @@ def test_steps_are_kept_as_memory_allows(splits, paths, capsys, megabytes, kept)
     found = _run(splits, paths, _config("endpoint", memory_mb=megabytes))
     assert f"hoptm: {kept} inner steps are kept" in capsys.readouterr().err
     assert torch.allclose(found.last.images, plain.last.images, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("match", "kept"), [({}, 0), ({"keep": 3}, 3), ({"memory_mb": 0.001}, 0), ({"memory_mb": 1000.0}, 4)])
+def test_the_engine_is_asked_to_keep_what_the_settings_say(splits, paths, match, kept):
+    asked = []
+
+    class Counting(Eager):
+        def first(self, *given, keep):
+            asked.append(keep)
+            return super().first(*given, keep=keep)
+
+    config = _config("endpoint", iterations=2, validate_every=2, **match)
+    _run(splits, paths, config, engine=lambda net, loss, where, kind: Counting(net, loss))
+    asked = asked[-2 * config.match.steps :]  # a step may have been weighed before the run
+    assert len(asked) == 2 * config.match.steps and sum(asked) == 2 * kept
+
+
+@pytest.mark.parametrize("mask", ["quantile", "layers"])
+def test_the_share_in_use_grows_through_the_run(splits, paths, mask):
+    shares = [look.utilisation for look in _run(splits, paths, _config("endpoint", iterations=4, mask=mask, quantile=(0.3, 1.0))).history]
+    assert shares == sorted(shares) and shares[-1] == 1.0 and shares[0] < 0.5
+    if mask == "quantile":
+        assert shares == pytest.approx([0.3, 0.5333, 0.7667, 1.0], abs=2e-3)
+
+
+def test_weights_rise_through_the_run(splits, paths):
+    history = _run(splits, paths, _config("endpoint", iterations=5, orders=(0.5,), orders_rise=0.5)).history
+    weights = [(look.total - look.terms["end_point"]) / look.terms["velocity"] for look in history]
+    assert weights == pytest.approx([0.0, 0.25, 0.5, 0.5, 0.5], abs=1e-4)
+
+
+def test_a_mask_leaves_dead_parameters_out(splits, paths):
+    config, masks = _config("endpoint", mask="fresh", threshold=1e9), []
+    _run(splits, paths, config, callbacks=[lambda state, look: masks.append(state.mask)])
+    alive = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size).alive
+    assert not alive.all() and all(torch.equal(mask, alive) for mask in masks)
+
+
+@pytest.mark.parametrize("loss", ["prior", "balanced_softmax"])
+def test_the_inner_loss_of_the_settings_trains_the_student(splits, paths, loss):
+    uneven = {"per_class": (1, *[2] * 8), "iterations": 2, "validate_every": 2}
+    plain, weighed = (_run(splits, paths, _config("endpoint", **uneven, inner_loss=name)).last.images for name in ("cross_entropy", loss))
+    assert not torch.allclose(plain, weighed, atol=1e-4)
 
 
 def test_segments_share_the_memory(splits):

@@ -253,6 +253,16 @@ def test_what_is_kept_is_what_a_run_draws(window, length):
     assert {4 * epoch for epoch in drawn} == set(kept)  # the published method reads them all
 
 
+@pytest.mark.parametrize("change", [{"waypoints": 5, "orders": (1.0,)}, {"orders": (0.1, 0.1, 0.1, 0.1)}, {"waypoints": 3, "between_weight": 1.0}])
+def test_more_waypoints_are_kept_at_one_checkpoint_an_epoch(change):
+    from hoptm.outer import matching
+
+    chosen = config.configure("toy", method="endpoint", ipc=1, seed=0, profile="paper")
+    chosen = chosen.changed(experts={"per_epoch": 1}, match={"start_epochs": (1, 3), "expert_epochs": 4, **change})
+    drawn = {4 * epoch for start in (1, 2) for epoch in matching(chosen.match).expert_epochs(start)}
+    assert drawn <= set(experts.reachable_steps(chosen, 1000))
+
+
 def test_several_checkpoints_an_epoch():
     chosen = config.configure("toy", method="curvature", ipc=1, seed=0, profile="fast", match={"start_epochs": (1, 3)}, experts={"epochs": 4})
     assert chosen.experts.per_epoch == 2

@@ -11,7 +11,7 @@ from hoptm.config import MatchConfig, NetworkConfig, configure, generator
 from hoptm.errors import ConfigError
 from hoptm.inner import Plan, check_waypoints, waypoints_on
 from hoptm.inner_losses import named
-from hoptm.matching import matching, outcome, waypoint_count
+from hoptm.matching import matching, outcome
 from hoptm.networks import network
 from hoptm.outer import Problem, State, outer_step
 
@@ -45,7 +45,7 @@ MATCHES = {
 @pytest.mark.parametrize("name", MATCHES)
 def test_the_engine_equals_plain_autograd_for_every_order(name, loss):
     match = MATCHES[name]
-    compare, (images, labels, plan, expert) = matching(match), _inputs(waypoints=waypoint_count(match))
+    compare, (images, labels, plan, expert) = matching(match), _inputs(waypoints=match.waypoint_count)
     total, lr = path_losses.weighted_sum(list(compare.weighed(None, 0.5).values())), torch.tensor(0.05, dtype=torch.float64)
     inner_loss = named(loss, COUNTS)
     steps = compare.steps(adjoint.forward(NET, expert[0], images, labels, lr, plan, inner_loss), expert)
@@ -123,7 +123,7 @@ def test_only_the_published_method_is_out_of_step():
     for other in ({}, {"threshold": 1e-6, "mask": "fresh"}, {"mask": "quantile", "quantile": (0.5, 1.0)}):
         compare = matching(MatchConfig(**odd, **other))
         assert compare.expert_epochs(0) == (0, Fraction(3, 2), 3) and compare.student_steps == (0, Fraction(7, 2), 7)
-    with pytest.raises(ConfigError, match=r"make experts\.per_epoch even"):
+    with pytest.raises(ConfigError, match=r"raise experts\.per_epoch"):
         configure("phantom", method="shape", ipc=1, seed=0).changed(match={"expert_epochs": 3}, experts={"per_epoch": 1})
     assert configure("phantom", method="shape", ipc=1, seed=0, profile="smoke").experts.per_epoch == 2
 
@@ -196,6 +196,28 @@ def test_a_student_without_an_expert_is_compared_with_none():
         configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"position_weight": 0.0})
     with pytest.raises(ConfigError, match="stored checkpoints"):
         configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"waypoints": 4, "orders": (1.0,)})
+    with pytest.raises(ConfigError, match="4 waypoints do not fall on stored checkpoints"):
+        configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"orders": (0.1, 0.1, 0.1)})
+    with pytest.raises(ConfigError, match="3 waypoints do not fall on stored checkpoints"):
+        configure("phantom", method="endpoint", ipc=1, seed=0).changed(match={"between_weight": 0.1, "expert_epochs": 1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "count"),
+    [
+        ({}, 2),
+        ({"orders": (1.0,)}, 2),
+        ({"orders": (0.0, 1.0)}, 3),
+        ({"orders": (1.0, 0.0, 0.5)}, 4),
+        ({"orders": (1.0, 0.0)}, 2),
+        ({"between_weight": 0.1}, 3),
+        ({"shape_weight": 0.1}, 3),
+        ({"shape_weight": 0.1, "orders": (0.0, 0.0, 1.0)}, 4),
+        ({"waypoints": 5}, 5),
+    ],
+)
+def test_as_many_waypoints_as_the_losses_need(changes, count):
+    assert MatchConfig(**changes).waypoint_count == count
 
 
 def test_inner_losses_by_hand():
