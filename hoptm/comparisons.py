@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hoptm.errors import FileError
 from hoptm.records import Record, read_diverged, read_records
-from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
+from hoptm.results import NAMES, WHOLE, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
 from hoptm.timed_runs import of_earlier_settings
 from hoptm.verdicts import SEEDS, Evidence, Measured
 from hoptm.verify import Verdict, golden_files, verify
@@ -49,10 +49,14 @@ def _aside(evidence: Evidence, sides: Sequence[tuple[str, int]], dataset: str, p
     apart = on_two_devices(evidence.records, dataset=dataset, first=first, second=second, ipc=ipc, second_ipc=second_ipc, profile=profile)
     told = [f"{_seeds(apart)} on two devices"] if apart else []
     for arm, count in sides:
-        start = f"{dataset}-{profile}-{arm}-ipc{count}-seed"
-        ended = sorted(int(name.removeprefix(start)) for name in evidence.diverged if name.startswith(start))
+        ended = _ended(evidence.diverged, f"{dataset}-{profile}-{arm}-ipc{count}-seed")
         told += [f"{_seeds(ended)} of {NAMES.get(arm, arm)} diverged"] if ended else []
     return "; ".join(told)
+
+
+def _ended(names: Collection[str], start: str) -> list[int]:
+    """Seeds of the runs that diverged whose name begins so."""
+    return sorted(int(name.removeprefix(start)) for name in names if name.startswith(start))
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -76,7 +80,8 @@ class Gap:
     def measure(self, evidence: Evidence) -> Measured:
         """One mean over the sets for each shared seed, in points."""
         values, missing = _points(evidence, self.method, self.ipcs, self.profile)
-        return Measured(f"gap of {NAMES[self.method]}, points", tuple(values.values()), self.bound, False, self.needs, missing, "+.2f")
+        aside = _asides(evidence, ((self.method, "full"),), self.ipcs, self.profile)
+        return Measured(f"gap of {NAMES[self.method]}, points", tuple(values.values()), self.bound, False, self.needs, missing, "+.2f", aside=aside)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,19 @@ class GapBelow:
         (one, lacks), (other, lacks_too) = (_points(evidence, method, self.ipcs, self.profile) for method in (self.first, self.second))
         values = tuple(one[seed] - other[seed] for seed in sorted(set(one) & set(other)))
         missing = "" if values else lacks or lacks_too or "no seed shared"
-        return Measured(f"less that of {NAMES[self.second]}", values, 0.0, False, self.needs, missing, "+.2f")
+        aside = _asides(evidence, ((self.first, self.second), (self.first, "full"), (self.second, "full")), self.ipcs, self.profile)
+        return Measured(f"less that of {NAMES[self.second]}", values, 0.0, False, self.needs, missing, "+.2f", aside=aside)
+
+
+def _asides(evidence: Evidence, pairs: Sequence[tuple[str, str]], ipcs: Sequence[tuple[str, int]], profile: str) -> str:
+    """`_aside` of every pair of arms on every data set, each said once; all real images have IPC 0."""
+    told: dict[str, None] = {}
+    for dataset, ipc in ipcs:
+        for pair in pairs:
+            sides = [(arm, 0 if arm in WHOLE else ipc) for arm in pair]
+            for part in filter(None, _aside(evidence, sides, dataset, profile).split("; ")):
+                told[f"{SETS.get(dataset, dataset)} {part}"] = None
+    return "; ".join(told)
 
 
 def _points(evidence: Evidence, method: str, ipcs: Sequence[tuple[str, int]], profile: str) -> tuple[dict[int, float], str]:
@@ -178,10 +195,10 @@ class Within:
         early = [[point["gain"][self.score] for point in curve["points"] if point["cpu_seconds"] <= self.seconds] for curve in curves]
         values = tuple(gains[-1] if gains else 0.0 for gains in early)
         name = f"{'AUC' if self.score == 'auc' else self.score} within {self.seconds:g} CPU s"
-        earlier = any(of_earlier_settings(curve["config"]) for curve in curves if "config" in curve)
-        return Measured(
-            name, values, self.bound, True, self.needs, "" if values else "no curves on record", aside="timed with earlier settings" if earlier else ""
-        )
+        told = ["timed with earlier settings"] if any(of_earlier_settings(curve["config"]) for curve in curves if "config" in curve) else []
+        ended = _ended(evidence.timed_diverged, f"{self.dataset}-tuned-{self.method}-ipc{self.ipc}-seed")
+        told += [f"{_seeds(ended)} diverged"] if ended else []
+        return Measured(name, values, self.bound, True, self.needs, "" if values else "no curves on record", aside="; ".join(told))
 
 
 @dataclass(frozen=True)
@@ -236,6 +253,7 @@ def gather(records: Sequence[Record] | None = None) -> Evidence:
         _read(bench / "gpu.json", "python benchmarks/gpu.py"),
         [_read(path) for path in sorted(audits.glob("*/audit.json"))],
         tuple(read_diverged(stored("records"))) if records is None else (),
+        tuple(read_diverged(bench / "time_to_quality")),
     )
 
 

@@ -14,8 +14,8 @@ from hoptm.rendering import Decoded, Pixels, Rendering, Upsampled, images_within
 from hoptm.results import NAMES, gains_by_seed
 from hoptm.vae import VaeConfig, untrained
 
-CODES = ("latent", "latent-prior", "latent-shape")
-"""Arms that learn codes: plain, with a pull to the prior, with the shape of the encoded data."""
+CODES = ("latent", "latent-prior", "latent-shape", "latent-path")
+"""Arms that learn codes: plain, with a pull to the prior, with the shape of the encoded data, with the shape potential of the path."""
 CONTROLS = ("endpoint", "half", "kmeans-decode", "reconstruction", "upsampled", "random")
 """What learned codes have to beat: learned pixels, learned pixels at half resolution, and what was only chosen."""
 PAIRS = (*(("latent", control) for control in CONTROLS), *((method, "latent") for method in CODES[1:]))

@@ -20,6 +20,7 @@ DATASETS = ("pneumoniamnist", "pbc-28")
 SMALL_DATASETS = ("phantom", "cxr-open")
 SHORT = ("dm", "dc", "dsa")
 """Arms with short settings of their own, for which nothing was searched."""
+SHORT_WORDS = "‡ short runs with settings as they are, and their last iterate: nothing was searched for them, and no look at validation chose among iterates"
 NEVER = {"idm": "IDM (improved distribution matching)"}
 """Rows that the field would expect and that this project does not have; they are shown as `not run`."""
 
@@ -97,7 +98,7 @@ def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "a
     lines += [f"{name:34s}" + "".join(f"{'not run':>{wide}s}" for _ in ipcs) for name in NEVER.values()]
     done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) & set(c.values) for c in ours], [c.wanted for c in ours]))
     star = ["* soft labels, learned: not to be compared with hard ones"] if any(method in SOFT for method in methods) else []
-    star += ["‡ short runs with settings as they are: nothing was searched for them"] if any(method in SHORT for method in methods) else []
+    star += [SHORT_WORDS] if any(method in SHORT for method in methods) else []
     ended = sum(len(cell.diverged) for cell in ours)
     dagger = [f"† {ended} run{'s' if ended > 1 else ''} diverged and left no set"] if ended else []
     return "\n".join([*lines, *star, *dagger, f"{done} of {asked} planned runs are on record"])

@@ -42,6 +42,8 @@ class Evidence:
     """Stored reports of `hoptm audit`."""
     diverged: Collection[str] = ()
     """Names of the runs that diverged (`records.read_diverged`)."""
+    timed_diverged: Collection[str] = ()
+    """The same of runs on the clock, under the names of `curves`."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def test_the_headline_is_the_bound_and_random_together() -> None:
     full = [record for name, _ in TENTH for record in arm("full", [0.9, 0.91, 0.92], dataset=name, ipc=0)]
 
     def word(distilled: float, random: float) -> str:
-        (finding,) = judge(headline(), Evidence([*full, *made("extended", distilled), *made("random", random)]))
+        finding, yardstick = judge(headline(), Evidence([*full, *made("extended", distilled), *made("random", random)]))
+        assert (yardstick.verdict == REPRODUCED) == (random < HEADLINE), "what random images miss is shown beside it"
         return finding.verdict
 
     assert word(HEADLINE - 0.1, 3) == REPRODUCED

@@ -1,5 +1,6 @@
 """Comparisons measured on records of known outcome."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -46,6 +47,18 @@ def test_the_headline_counts_a_negative_gap_as_nothing() -> None:
     less = GapBelow("extended", "random", SMALL).measure(made)
     assert less.values == pytest.approx((0.5 - 20, 0.5 - 20, 0.5 - 22)) and less.verdict == REPRODUCED
     assert GapBelow("random", "extended", SMALL).measure(made).verdict == NOT_REPRODUCED
+
+
+def test_the_headline_says_which_of_its_runs_lack_a_like_partner() -> None:
+    made = headline(([0.92, 0.93, 0.94], [0.79, 0.80, 0.81]))
+    gpu = [dataclasses.replace(one, device="cuda, a card") if (one.method, one.seed) == ("random", 1) else one for one in made.records]
+    made = dataclasses.replace(made, records=gpu, diverged=["pbc-28-tuned-extended-ipc3-seed7"])
+    assert Gap("extended", SMALL, 0.8).measure(made).aside == "PBC-28 seed 7 of extended diverged"
+    assert (
+        GapBelow("extended", "random", SMALL)
+        .measure(made)
+        .aside.startswith("PneumoniaMNIST seed 1 on two devices; PBC-28 seed 1 on two devices; PBC-28 seed 7")
+    )
 
 
 def test_the_headline_wavers_when_its_interval_holds_the_bound() -> None:
@@ -99,6 +112,8 @@ def test_a_curve_is_read_at_its_last_point_on_the_clock() -> None:
     now = configure("pbc-28", method="endpoint", ipc=10, seed=0, profile="tuned")
     for config, aside in ((now, ""), (now.changed(match={"steps": 3}), "timed with earlier settings")):
         assert Within("pbc-28", 10, "auc", 120.0, 0.02).measure(Evidence(curves=[curve, {**curve, "config": config.as_dict()}])).aside == aside
+    ended = Evidence(curves=[curve], timed_diverged=["pbc-28-tuned-endpoint-ipc10-seed4", "pbc-28-tuned-endpoint-ipc1-seed3"])
+    assert Within("pbc-28", 10, "auc", 120.0, 0.02).measure(ended).aside == "seed 4 diverged"
 
 
 def test_replays_are_as_good_as_the_worst() -> None:

@@ -68,7 +68,7 @@ def test_both_sides_are_taken_at_their_own_count():
     assert list(found.values()) == pytest.approx([0.1, 0.11, 0.15]) and images == (codes, half)
     assert gains(records, "auc", dataset="pbc-28", first="latent", second="half", ipc=10) == ({}, (10, 10))
     shown = codes_table(records, dataset="pbc-28", ipc=10, score="auc").splitlines()
-    assert len(shown) == 3 + len(PAIRS) == 3 + len(CONTROLS) + 2
+    assert len(shown) == 3 + len(PAIRS) == 3 + len(CONTROLS) + len(CODES) - 1
     row = next(line for line in shown if line.startswith("end point, half resolution"))
     assert "+0.120 [+0.054, +0.186]" in row and f"{codes}:{half}" in row and row.startswith(f"{'end point, half resolution':27s}  0 not on record")
     findings = {finding.claim.words: finding.verdict for finding in judge(latent_bytes(), Evidence(records=records)) if "PBC" in finding.claim.where}
