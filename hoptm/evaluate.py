@@ -134,11 +134,15 @@ class Tried:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The recipe in use, what was tried on validation (empty when the recipe was given), test scores of each fresh network."""
+    """The recipe in use, what was tried on validation (empty when the recipe was given), test scores of each fresh network.
+
+    `validation` holds the scores of the same networks on validation: they choose nothing, and say how much of a score stays on the way to test.
+    """
 
     recipe: Recipe
     tried: tuple[Tried, ...]
     scores: tuple[Scores, ...]
+    validation: tuple[Scores, ...] = ()
 
     def mean(self, name: str) -> float:
         """Mean over the networks of `accuracy`, `balanced_accuracy`, `auc`, `worst_recall` or `ece`."""
@@ -283,7 +287,8 @@ def _judge(arm: _Arm, validation: Split, test: Split, settings: EvaluationConfig
         recipe, tried = _choose(arm, validation, settings, seed, progress)
     rounds = tqdm(range(settings.networks), desc="evaluate", unit="network", disable=not progress)
     trained = [arm.train(recipe, settings, generator(seed, "evaluation", index)) for index in rounds]
-    return Evaluation(recipe, tuple(tried), tuple(arm.score(theta, test) for theta in trained))
+    before, after = (tuple(arm.score(theta, split) for theta in trained) for split in (validation, test))
+    return Evaluation(recipe, tuple(tried), after, before)
 
 
 def _check_split(split: Split, kind: type[Split]) -> None:

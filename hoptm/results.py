@@ -5,6 +5,7 @@ Student's t, and a gain is paired seed by seed.
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -154,16 +155,34 @@ def gaps_by_seed(records: Sequence[Record], score: str, *, dataset: str, method:
 
 
 def shift(records: Sequence[Record], score: str, *, dataset: str, method: str, ipc: int, profile: str = "fast") -> Interval:
-    """Test minus validation, with a 95 % interval over seeds: what an arm loses on the way to the test split.
+    """Test minus validation, with a 95 % interval over seeds: what an arm loses on the way to the test split. See `shift_by_seed`.
 
-    The validation score is that of the network with which the chosen recipe was found, so it flatters a little: the best of a few. Records whose
-    recipe was given by another seed hold none and are left out. Raises DataError for fewer than two seeds.
+    Raises DataError for fewer than two seeds.
     """
-    found = [record for record in select(records, dataset=dataset, method=method, ipc=ipc, profile=profile) if record.scores["tried"]]
-    test, before = by_seed(found, score), {record.seed: _chosen(record, score) for record in found}
+    found = shift_by_seed(select(records, dataset=dataset, method=method, ipc=ipc, profile=profile), score)
     if len(found) < 2:
-        raise DataError(f"{len(found)} seeds on record with a recipe of their own for {dataset}, {method}, IPC {ipc}, {profile}; an interval needs two.")
-    return paired_interval([test[seed] for seed in sorted(test)], [before[seed] for seed in sorted(test)])
+        raise DataError(f"{len(found)} seeds on record with validation scores for {dataset}, {method}, IPC {ipc}, {profile}; an interval needs two.")
+    return interval(list(found.values()))
+
+
+def shift_by_seed(records: Sequence[Record], score: str) -> dict[int, float]:
+    """Test minus validation by seed, each the mean over the same fresh networks.
+
+    Older records have no validation scores of their fresh networks. Where one of `records` has none, all are read as before: by the one network with
+    which the chosen recipe was found, the best of a few, which flatters validation a little; records whose recipe another seed gave are left out then.
+    """
+    same = all(record.scores.get("validation") for record in records)
+    found = [record for record in records if same or record.scores["tried"]]
+    after = by_seed(found, score) if found else {}
+    before = {record.seed: _on_validation(record, score) if same else _chosen(record, score) for record in found}
+    return {seed: after[seed] - before[seed] for seed in sorted(after)}
+
+
+def _on_validation(record: Record, score: str) -> float:
+    values = [_score_of(one, score) for one in record.scores["validation"]]
+    if any(value is None for value in values):
+        raise DataError(f"{record.name} holds no {score} on validation. Make it again, or take another score.")
+    return math.fsum(value for value in values if value is not None) / len(values)
 
 
 def _chosen(record: Record, score: str) -> float:

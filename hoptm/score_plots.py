@@ -3,7 +3,8 @@
 Records or numbers in, a matplotlib Figure out, in the look of `plots`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -93,7 +94,13 @@ def _bar(axes: Axes, found: Interval, height: int, colour: str) -> None:
     axes.plot([found.mean], [height], "o", color=colour, markersize=8)
 
 
-def transferred(records: Sequence[Record], score: str, *, dataset: str, ipc: int = 10, profile: str = "fast") -> tuple[list[str], list[str], np.ndarray, int]:
+BySeed: TypeAlias = Callable[[Sequence[Record], str], dict[int, float]]
+"""From the records of an arm and a score to a value a seed: `results.by_seed`, or `results.shift_by_seed` for test minus validation."""
+
+
+def transferred(
+    records: Sequence[Record], score: str, *, dataset: str, ipc: int = 10, profile: str = "fast", value: BySeed = by_seed
+) -> tuple[list[str], list[str], np.ndarray, int]:
     """The mean over seeds of each cell of `data/transfer`: rows, columns, the matrix (not a number where nothing was run), and the fewest seeds of a cell.
 
     Raises DataError when no cell is on record.
@@ -103,7 +110,7 @@ def transferred(records: Sequence[Record], score: str, *, dataset: str, ipc: int
     columns = list(dict.fromkeys(record.extra["network"] for record in sorted(ours, key=lambda one: list(_FAMILIES).index(one.extra["network"]))))
     if not ours:
         raise DataError(f"no transfer of {dataset} is on record: run data/make_transfer.py.")
-    cells = [[by_seed(select(ours, dataset=dataset, method=f"{row}-on-{name}", ipc=ipc, profile=profile), score) for name in columns] for row in rows]
+    cells = [[value(select(ours, dataset=dataset, method=f"{row}-on-{name}", ipc=ipc, profile=profile), score) for name in columns] for row in rows]
     matrix = np.array([[np.mean(list(cell.values())) if cell else np.nan for cell in line] for line in cells])
     return rows, columns, matrix, min((len(cell) for line in cells for cell in line if cell), default=0)
 
@@ -112,12 +119,12 @@ _FAMILIES = {"convnet": "ConvNet", "vgg": "VGG", "resnet": "ResNet", "mlp": "MLP
 
 
 @style()
-def transfer(records: Sequence[Record], *, score: str = "auc") -> Figure:
+def transfer(records: Sequence[Record], *, score: str = "auc", value: BySeed = by_seed, words: str = "test {}") -> Figure:
     """Sets in rows, the networks that train on them in columns, a score in each cell; darker is higher, a dash is not run. A panel for each data set on record.
 
-    Raises DataError when nothing is on record.
+    With `value` another number than the score stands in a cell, and `words` say which. Raises DataError when nothing is on record.
     """
-    found = {name: transferred(records, score, dataset=name) for name in dict.fromkeys(record.dataset["name"] for record in records)}
+    found = {name: transferred(records, score, dataset=name, value=value) for name in dict.fromkeys(record.dataset["name"] for record in records)}
     if not found:
         raise DataError("no transfer is on record: run data/make_transfer.py.")
     heights = [1.0 + 0.5 * len(rows) for rows, *_ in found.values()]
@@ -125,7 +132,7 @@ def transfer(records: Sequence[Record], *, score: str = "auc") -> Figure:
     panels = drawn.subplots(len(found), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (name, (rows, columns, matrix, seeds)) in zip(panels, found.items(), strict=True):
         _matrix(axes, rows, columns, matrix)
-        axes.set_title(f"{name}: test {_SCORES.get(score, score)}, n ≥ {seeds}", pad=26)
+        axes.set_title(f"{name}: {words.format(_SCORES.get(score, score))}, n ≥ {seeds}", pad=26)
     return drawn
 
 

@@ -326,6 +326,8 @@ def test_an_evaluation_is_plain_json() -> None:
     plain = found.as_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert len(plain["tried"]) == 3 and plain["recipe"]["steps"] == 40 and len(plain["scores"][0]["recall"]) == 2
+    assert len(plain["validation"]) == len(plain["scores"]) == 2
+    assert plain["validation"] != plain["scores"] and all(len(one["recall"]) == 2 for one in plain["validation"])
     assert found.mean("auc") == pytest.approx(np.mean([scores["auc"] for scores in plain["scores"]]))
 
 

@@ -27,6 +27,7 @@ from hoptm.results import (
     recalls,
     select,
     shift,
+    shift_by_seed,
     stored,
     tried,
 )  # fmt: skip
@@ -111,6 +112,19 @@ def test_what_is_lost_on_the_way_to_test():
     assert tried(kept, "auc") == {("sgd", 0.01, "dsa"): {0: 0.95, 1: 0.97}, ("sgd", 0.01, "none"): {0: 0.9}}
     with pytest.raises(DataError, match="1 seeds on record"):
         shift(kept[:1], "auc", dataset="pneumoniamnist", method="endpoint", ipc=1)
+
+
+def test_what_is_lost_is_read_from_the_same_networks_where_all_records_have_them():
+    kept = [_with_tried(seed, 0.95, 0.9, 0.9) for seed in (0, 1)]
+    own = [dataclasses.replace(one, scores={**one.scores, "validation": [{"auc": 0.91}, {"auc": 0.93}]}) for one in kept]
+    assert shift_by_seed(own, "auc") == pytest.approx({0: -0.02, 1: -0.02})
+    assert shift_by_seed([own[0], kept[1]], "auc") == pytest.approx({0: -0.05, 1: -0.05}), "never some by one measure and some by the other"
+    given = dataclasses.replace(own[0], scores={**own[0].scores, "tried": []})
+    assert shift_by_seed([given], "auc") == pytest.approx({0: -0.02}), "a recipe of another seed needs no search of its own"
+    assert shift_by_seed([], "auc") == {}
+    lacking = [dataclasses.replace(one, scores={**one.scores, "validation": [{"accuracy": 0.9}]}) for one in own]
+    with pytest.raises(DataError, match="holds no auc on validation"):
+        shift_by_seed(lacking, "auc")
 
 
 def test_recall_of_each_class_is_the_mean_over_networks():

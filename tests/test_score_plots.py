@@ -11,7 +11,7 @@ from hoptm.config import configure
 from hoptm.errors import DataError
 from hoptm.imbalance import NAMES
 from hoptm.records import Record, read_records
-from hoptm.results import stored
+from hoptm.results import shift_by_seed, stored
 
 
 def _record(method, seed, value, extra, ipc=10, dataset="phantom"):
@@ -45,6 +45,11 @@ def test_the_matrix_is_the_mean_over_seeds_and_empty_where_nothing_ran():
     other = [dataclasses.replace(record, dataset={**record.dataset, "name": "pbc-28"}) for record in CELLS[:1]]
     titles = [axes.get_title(loc="left") for axes in score_plots.transfer([*CELLS, *other], score="ece").axes]
     assert titles == ["phantom: test calibration error, n ≥ 2", "pbc-28: test calibration error, n ≥ 1"]
+    before = [dataclasses.replace(one, scores={**one.scores, "validation": [{"auc": 0.9}]}) for one in CELLS]
+    moved = score_plots.transfer(before, value=shift_by_seed, words="test minus validation, {}")
+    assert sorted(_words(moved)) == ["-0.250", "-0.300", "-0.350", "–"] and moved.axes[0].get_title(loc="left").startswith(
+        "phantom: test minus validation, AUC"
+    )
     with pytest.raises(DataError, match="make_transfer"):
         score_plots.transfer([])
     with pytest.raises(DataError, match="make_transfer"):
