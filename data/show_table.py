@@ -5,7 +5,8 @@ import argparse
 from hoptm.arms import ARMS
 from hoptm.records import read_diverged, read_records
 from hoptm.results import stored
-from hoptm.tables import DATASETS, SMALL_DATASETS, commands, evaluation_table, hours
+from hoptm.search import hours_in
+from hoptm.tables import DATASETS, SMALL_DATASETS, commands, evaluation_table, hours, hours_of_grids
 
 
 def main() -> None:
@@ -17,7 +18,9 @@ def main() -> None:
     chosen = parser.parse_args()
     records, diverged = read_records(stored("records")), read_diverged(stored("records"))
     if chosen.hours:
-        print(hours(records, profile=chosen.profile))
+        journals = sorted(stored("search").rglob("*-ipc10.journal"))  # those that were searched again count, too
+        print(hours(records, profile=chosen.profile), end="\n\n")
+        print(hours_of_grids(records, sum(map(hours_in, journals)), profile=chosen.profile))
         return
     for dataset in (*DATASETS, *SMALL_DATASETS):
         print(evaluation_table(records, dataset=dataset, score=chosen.score, profile=chosen.profile, diverged=diverged), end="\n\n")

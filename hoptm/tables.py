@@ -3,7 +3,7 @@
 The plan is fixed beforehand, so a cell that is missing is seen to be missing. Nothing here trains.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hoptm.errors import ConfigError
@@ -13,8 +13,11 @@ from hoptm.results import NAMES, SOFT, by_seed, select
 
 MAIN = ("natural", "random", "herding", "kcentre", "kmeans-decode", "dm", "endpoint", "published", "extended", "latent")
 """Arms of every data set and budget of the main part."""
-RELATIVES = ("dc", "dsa", "ftd", "tesla", "datm", "adaptive")
-"""Arms at ten images a class alone: gradient matching and the other members of the trajectory family."""
+PARTS = ("shape", "progressive", "positions", "velocity", "curvature", "torsion")
+"""Single parts over the end point: the two published ones and the orders."""
+MATCHED = ("random", "endpoint", "published", "extended")
+RELATIVES = ("dc", "dsa", "ftd", "tesla", "adaptive", "datm", "random-teacher")
+"""Arms at ten images a class alone: gradient matching, the other members of the trajectory family, and what soft labels are compared with."""
 ELSEWHERE = ("random", "dm", "endpoint", "published", "extended")
 DATASETS = ("pneumoniamnist", "pbc-28")
 SMALL_DATASETS = ("phantom", "cxr-open")
@@ -97,7 +100,7 @@ def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "a
         lines.append(f"{name:34s}" + "".join(f"{by_place.get((method, ipc), '-'):>{wide}s}" for ipc in ipcs))
     lines += [f"{name:34s}" + "".join(f"{'not run':>{wide}s}" for _ in ipcs) for name in NEVER.values()]
     done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) & set(c.values) for c in ours], [c.wanted for c in ours]))
-    star = ["* soft labels, learned: not to be compared with hard ones"] if any(method in SOFT for method in methods) else []
+    star = ["* soft labels: to be compared with one another alone"] if any(method in SOFT for method in methods) else []
     star += [SHORT_WORDS] if any(method in SHORT for method in methods) else []
     ended = sum(len(cell.diverged) for cell in ours)
     dagger = [f"† {ended} run{'s' if ended > 1 else ''} diverged and left no set"] if ended else []
@@ -121,6 +124,32 @@ def commands(records: Sequence[Record], arms: Iterable[str], *, profile: str = "
             words.append(" ".join([option, *chosen]))
         lines.append(" ".join(words))
     return lines
+
+
+GRIDS: Mapping[str, tuple[tuple[str, tuple[str, ...], int, int], ...]] = {
+    "main grid": tuple((dataset, ("random", "endpoint", *PARTS, "published", "extended", "latent"), 10, 5) for dataset in DATASETS),
+    "second grid": (
+        *((dataset, MATCHED, ipc, 3) for dataset, tenth in zip(DATASETS, (235, 149), strict=True) for ipc in (1, 50, tenth)),
+        *((dataset, MATCHED, 10, 3) for dataset in SMALL_DATASETS),
+    ),
+}
+"""The two grids of the search for a configuration that wins: data set, arms, images a class, and seeds from 0 up."""
+BUDGET_HOURS = 16
+
+
+def hours_of_grids(records: Sequence[Record], searched: float, *, profile: str = "tuned") -> str:
+    """Hours of wall time of searches (`search.hours_in`) and of the two grids as they are on record, against `BUDGET_HOURS`, as plain text.
+
+    A run has one thread, so its processor hours are no more than these; runs on a GPU count as they are.
+    """
+    took = {(record.dataset["name"], record.method, record.ipc, record.seed): record.seconds for record in records if record.config["profile"] == profile}
+    lines, total = [f"{'searches':12s} {searched:6.2f} h"], searched
+    for name, parts in GRIDS.items():
+        runs = [(dataset, method, ipc, seed) for dataset, methods, ipc, seeds in parts for method in methods for seed in range(seeds)]
+        spent = sum(took.get(run, 0.0) for run in runs) / 3600
+        lines.append(f"{name:12s} {spent:6.2f} h, {sum(run in took for run in runs)} of {len(runs)} runs on record")
+        total += spent
+    return "\n".join([*lines, f"{'in all':12s} {total:6.2f} h of {BUDGET_HOURS}: {'within' if total <= BUDGET_HOURS else 'over'} the budget"])
 
 
 def hours(records: Sequence[Record], *, profile: str = "tuned") -> str:

@@ -12,7 +12,7 @@ from hoptm import search as module
 from hoptm.config import configure
 from hoptm.data import load
 from hoptm.errors import ConfigError, DataError, DivergedError
-from hoptm.search import MOST, SEED, SPACES, by_adam, search, trials_in
+from hoptm.search import MOST, SEED, SPACES, by_adam, hours_in, search, trials_in
 
 QUICK = {"match": {"iterations": 2, "validate_every": 1, "expert_epochs": 2}, "experts": {"count": 1, "epochs": 10, "per_epoch": 2}}
 
@@ -165,6 +165,12 @@ def test_trials_of_a_journal_and_those_that_diverged(splits, tmp_path, monkeypat
     text = (tmp_path / "journal").read_text()
     (tmp_path / "plain").write_text(text.replace('"optimiser":"adam"', '"optimiser":"sgd"', 2).replace('"optimiser": "adam"', '"optimiser": "sgd"', 2))
     assert by_adam(tmp_path / "plain") == 4
+    assert 0 < hours_in(tmp_path / "journal") < 0.1
+    (tmp_path / "hour").write_text(
+        '{"op_code":4,"datetime_start":"2026-01-01T10:00:00+00:00"}\n{"op_code":4,"datetime_start":"2026-01-01T10:30:00+00:00"}\n'
+        '{"op_code":6,"trial_id":1,"state":1,"datetime_complete":"2026-01-01T12:00:00+00:00"}\n'
+    )
+    assert hours_in(tmp_path / "hour") == 1.5, "a trial that never ended does not count"
     (tmp_path / "other").write_text("{}\n")
     for name in ("other", "nowhere"):
         with pytest.raises(DataError, match="not a journal"):

@@ -1,5 +1,7 @@
 """The evaluation table: its plan is the agreed one, its numbers are those of the records, and what is missing is said."""
 
+import dataclasses
+
 import pytest
 from scipy import stats
 
@@ -8,7 +10,7 @@ from hoptm.config import METHODS, configure
 from hoptm.errors import ConfigError
 from hoptm.records import Record, read_records
 from hoptm.results import NAMES, stored
-from hoptm.tables import MAIN, RELATIVES, Cell, cells, commands, evaluation_table, hours, plan
+from hoptm.tables import GRIDS, MAIN, RELATIVES, Cell, cells, commands, evaluation_table, hours, hours_of_grids, plan
 
 
 def _record(method, seed, value, ipc=10, dataset="pneumoniamnist", profile="tuned"):
@@ -28,7 +30,7 @@ def test_the_plan_is_whole():
     for dataset, _, ipc, seeds in plan():
         counts[dataset, ipc] = counts.get((dataset, ipc), 0) + len(seeds)
     main = {(dataset, ipc): 10 * 3 for dataset in ("pneumoniamnist", "pbc-28") for ipc in (1, 50)}
-    assert counts == {**main, **{(dataset, 10): 10 * 5 + 6 * 3 for dataset in ("pneumoniamnist", "pbc-28")}, ("phantom", 10): 15, ("cxr-open", 10): 15}
+    assert counts == {**main, **{(dataset, 10): 10 * 5 + 7 * 3 for dataset in ("pneumoniamnist", "pbc-28")}, ("phantom", 10): 15, ("cxr-open", 10): 15}
     assert len(set((dataset, method, ipc) for dataset, method, ipc, _ in plan())) == len(plan())
 
 
@@ -68,7 +70,7 @@ def test_the_table_says_what_is_missing():
     assert lines["IDM (improved distribution matching)"].split() == ["not", "run"] * 3
     assert lines["adaptive end"].split() == ["-", "not", "run", "-"]
     assert "growing window, learned labels *" in lines and "* soft labels" in text
-    assert text.endswith("4 of 128 planned runs are on record")
+    assert text.endswith("4 of 131 planned runs are on record")
     with pytest.raises(ConfigError, match="phantom"):
         evaluation_table(FEW, dataset="dermamnist")
 
@@ -92,9 +94,16 @@ def test_the_stored_records_fill_the_table():
     assert "n=" in text and "not run" in text
 
 
-def test_hours_are_summed_by_place_and_device():
-    import dataclasses
+def test_hours_of_the_grids_count_their_own_runs_once_and_searches():
+    runs = [dataclasses.replace(_record(method, seed, 0.9), seconds=3600.0) for method in ("endpoint", "velocity", "dm") for seed in range(6)]
+    lines = hours_of_grids(runs, 2.5).splitlines()
+    assert lines[0].split() == ["searches", "2.50", "h"]
+    assert "10.00 h, 10 of 110 runs" in lines[1] and "0.00 h, 0 of 96 runs" in lines[2], "five seeds of two arms; DM is in neither grid"
+    assert "12.50 h of 16: within" in lines[3] and "16.50 h of 16: over" in hours_of_grids(runs, 6.5)
+    assert {method for _, methods, *_ in GRIDS["main grid"] for method in methods} <= set(NAMES)
 
+
+def test_hours_are_summed_by_place_and_device():
     gpu = dataclasses.replace(_record("endpoint", 3, 0.9), device="cuda, NVIDIA", seconds=1800.0)
     lines = hours([*[dataclasses.replace(one, seconds=3600.0) for one in FEW], gpu]).splitlines()
     assert [line.split() for line in lines] == [
