@@ -35,7 +35,7 @@ IPC, POWER = 10, -0.25
 EVEN = ("random", "endpoint")
 """Arms that are there when all classes are equally many; the others are one of these then, bit for bit or by their settings."""
 COMMON = {
-    "experts": {"count": 4, "augmentation": "dihedral", "lr": 0.03},  # as the searches gave them to the data set
+    "experts": {"count": 4, "augmentation": "dihedral", "lr": 0.03},  # as in the profile `tuned`, chosen by hand
     "match": {"augmentation": "dihedral", "optimiser": "adam", "lr_images": 0.05, "lr_lr": None},  # the step size as it is falls below 0 here
     "evaluation": {"networks": 3, "sgd_lrs": (0.01,), "adamw_lrs": (0.0005, 0.002), "select_by": "balanced_accuracy"},
 }

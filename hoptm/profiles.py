@@ -164,7 +164,7 @@ def _table(profile: str) -> dict[str, Any]:
 def searched(dataset: str, method: str, profile: str = "tuned") -> dict[str, Any]:
     """What the search of a profile chose: for a data set that was not searched, what it chose for the first one.
 
-    `common` holds for every method, the experts first of all. Methods that were not searched take the settings of the end point, and add their part;
+    `common` holds for every method: the experts, whose settings were chosen by hand before a search. Methods that were not searched take the settings of the end point, and add their part;
     those whose window grows get one that can.
     """
     table = _table(profile)
@@ -181,13 +181,14 @@ def searched(dataset: str, method: str, profile: str = "tuned") -> dict[str, Any
 def unsearched(dataset: str, method: str, profile: str = "tuned") -> str:
     """What `searched` takes instead where nothing was searched for this data set or method, in words; empty where something was.
 
-    The single-part methods are meant to take the end point's settings, so only the end point's absence is said of them.
+    The single-part methods are meant to take the end point's settings, so only the end point's absence is said of them. Codes are not: a step of a code
+    is no step of a pixel.
     """
     table = _table(profile)
     if dataset not in table:
         return f"no settings were searched for {dataset}; the profile {profile} takes those of {next(iter(table))}. Search with data/make_search.py."
     own = _KIN.get(method, method)
-    wanted = own if own in ("published", "extended") else "endpoint"
+    wanted = own if own in ("published", "extended", "latent") else "endpoint"
     if wanted in table[dataset]:
         return ""
     instead = "those of endpoint" if "endpoint" in table[dataset] else "the ones before a search"

@@ -147,6 +147,8 @@ def test_settings_that_were_not_searched_are_said(capsys):
     configure("never-searched-either", method="endpoint", ipc=1, seed=0, profile="tuned")
     assert "no settings were searched for never-searched-either" in capsys.readouterr().err
     assert profiles.unsearched("pneumoniamnist", "curvature") == ""
+    assert "no settings of latent were searched" in profiles.unsearched("pneumoniamnist", "latent-prior"), "a step of a code is no step of a pixel"
+    assert profiles.unsearched("pbc-28", "latent") == ""
     configure("pneumoniamnist", method="endpoint", ipc=1, seed=0, profile="tuned")
     assert capsys.readouterr().err == ""
 
