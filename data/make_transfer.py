@@ -47,7 +47,7 @@ FITTING = {
     }
 }
 """Settings of a data set that the profile does not fit: the plain optimiser learns a step size below 0 with the blood cells, and experts see the augmentation
-of the student, at the step size that the searches gave them."""
+of the student, at the step size of the profile `tuned`."""
 JUDGED = {"networks": 3, "sgd_lrs": (0.01,), "adamw_lrs": (0.0005, 0.002)}
 """Fewer networks and step sizes than in the main table: a matrix has many cells."""
 

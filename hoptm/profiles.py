@@ -164,8 +164,8 @@ def _table(profile: str) -> dict[str, Any]:
 def searched(dataset: str, method: str, profile: str = "tuned") -> dict[str, Any]:
     """What the search of a profile chose: for a data set that was not searched, what it chose for the first one.
 
-    `common` holds for every method: the experts, whose settings were chosen by hand before a search. Methods that were not searched take the settings of the end point, and add their part;
-    those whose window grows get one that can.
+    `common` holds for every method: the experts, whose settings were chosen by hand before a search. Methods that were not searched take the settings of
+    the end point, and add their part; those whose window grows get one that can.
     """
     table = _table(profile)
     chosen = table.get(dataset) or table[next(iter(table))]
