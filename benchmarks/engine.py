@@ -22,6 +22,7 @@ from hoptm.records import commit, device_words, versions
 STORED = Path(__file__).resolve().parent.parent / "data" / "bench"
 PLAIN = ("plain, contiguous", "plain, channels last")
 EAGER = ("eager, none kept", "eager, all kept")
+EAGER_TURNS = 3
 COMPILED = ("compiled, none kept", "compiled, all kept")
 GROWTH_ARMS = ("plain, contiguous", "compiled, none kept")
 BASE = {"steps": 20, "width": 64, "batch": 10, "size": 32}
@@ -39,12 +40,12 @@ def layouts(setting: dict[str, int], pairs: int) -> dict[str, float]:
 
 
 def compare(setting: dict[str, int], pairs: int) -> dict[str, Any]:
-    """All arms of one setting in turns, after one run each to warm up; eager arms in one turn; the library's convolutions alone."""
+    """All arms of one setting in turns, after one run each to warm up; eager arms in the first `EAGER_TURNS`; the library's convolutions alone."""
     trial = layouts(setting, pairs)
     plain = min(PLAIN, key=lambda name: trial[name])
     workers = {name: Worker(name, setting) for name in (plain, *EAGER, *COMPILED, "convolutions")}
     first = {name: worker.run() for name, worker in workers.items()}  # the peak is that of the first run
-    rounds = [{name: worker.run() for name, worker in workers.items() if turn < 1 or name not in EAGER} for turn in range(pairs)]
+    rounds = [{name: worker.run() for name, worker in workers.items() if turn < EAGER_TURNS or name not in EAGER} for turn in range(pairs)]
     for worker in workers.values():
         worker.close()
     arms = {}
