@@ -44,8 +44,9 @@ def run(config: Config, splits: Splits) -> dict[str, object]:
     """Experts and distillation on the clock, judgements off it. Raises ConfigError for codes or soft labels, which it cannot judge on the way."""
     if config.latent.rendering != "pixels" or config.match.labels != "hard":
         raise ConfigError("time to quality is measured for pixels with hard labels; take another method.")
-    rival = judged(random_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed), config, splits)
-    labels, measured, points, away = splits.train.labels[first_images(config, splits)], standardisation(splits.train), [], 0.0
+    known = splits.without_test
+    rival = judged(random_subset(known, config.ipc, generator(config.seed, "random images"), seed=config.seed), config, splits)
+    labels, measured, points, away = splits.train.labels[first_images(config, known)], standardisation(known.train), [], 0.0
 
     def look(state: State, seen: Look) -> None:
         nonlocal away
@@ -65,9 +66,9 @@ def run(config: Config, splits: Splits) -> dict[str, object]:
 
     with tempfile.TemporaryDirectory() as empty:
         began = time.process_time()
-        paths = experts(config, splits, cache=Path(empty), progress=False, processes=1)
+        paths = experts(config, known, cache=Path(empty), progress=False, processes=1)
         trained = time.process_time() - began
-        distill(config, splits, paths, progress=False, callbacks=[look])
+        distill(config, known, paths, progress=False, callbacks=[look])
     return {"config": config.as_dict(), "expert_cpu_seconds": trained, "points": points, "random": {score: rival.mean(score) for score in SCORES}}
 
 

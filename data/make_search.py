@@ -1,7 +1,7 @@
 """Search settings on validation: `python data/make_search.py --dataset pbc-28 --methods endpoint published extended`.
 
 Journals of all trials are kept in `data/search`; the best of each method goes into `hoptm/PROFILE.json`, which the profile `tuned` or `large` reads.
-A stopped search goes on where it was. Seeds of searches start at 100; the test split is not read.
+A stopped search goes on where it was. Seeds of searches start at 100; the test split is put away before a search begins.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from hoptm.config import configure
 from hoptm.cost import estimate, in_words, is_known_here
-from hoptm.data import Splits, load, single_label
+from hoptm.data import Selectable, load, single_label
 from hoptm.files import write_text
 from hoptm.profiles import SEARCHED
 from hoptm.search import SEED, SPACES, search, trials_in
@@ -23,7 +23,7 @@ IPC = 10
 """Images a class at which the profile `tuned` is searched."""
 
 
-def say_cost(chosen: argparse.Namespace, splits: Splits) -> None:
+def say_cost(chosen: argparse.Namespace, splits: Selectable) -> None:
     """What the trials that are still to run cost with the profile's own settings; a trial may choose longer paths."""
     for method in chosen.methods:
         journal = HERE / "search" / f"{chosen.dataset}-{method}-ipc{chosen.ipc}.journal"
@@ -47,7 +47,7 @@ def main() -> None:
     if chosen.profile != "tuned" and chosen.ipc == IPC:
         parser.error(f"the journals at {IPC} images a class are those of the profile tuned; {chosen.profile} is searched at another budget (--ipc).")
     torch.set_num_threads(1)
-    splits = single_label(load(chosen.dataset))
+    splits = single_label(load(chosen.dataset)).without_test
     (HERE / "search").mkdir(exist_ok=True)
     best = HERE.parent / "hoptm" / f"{chosen.profile}.json"
     if is_known_here():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hoptm import baselines, latent_controls, matching_baselines
 from hoptm.config import Config, generator
-from hoptm.data import Splits
+from hoptm.data import Selectable
 from hoptm.embeddings import Features, trained_features
 from hoptm.errors import ConfigError
 from hoptm.evaluate import Recipe
@@ -22,10 +22,10 @@ from hoptm.networks import network
 from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
 from hoptm.teachers import taught
 
-Make: TypeAlias = Callable[[Config, Splits], SyntheticSet]
+Make: TypeAlias = Callable[[Config, Selectable], SyntheticSet]
 
 
-def first_images(config: Config, splits: Splits) -> Int64[Tensor, "n"]:
+def first_images(config: Config, splits: Selectable) -> Int64[Tensor, "n"]:
     """Indices of the real training images that a distillation starts from, class by class, as `match.first_images` says.
 
     Selection reads train alone, through the features of one network trained on it. Raises as `synthetic.initialise`.
@@ -37,45 +37,45 @@ def first_images(config: Config, splits: Splits) -> Int64[Tensor, "n"]:
     return baselines.select(splits, config.budget, features(config, splits), choose)
 
 
-def started(config: Config, splits: Splits) -> SyntheticSet:
+def started(config: Config, splits: Selectable) -> SyntheticSet:
     """The real images that a distillation of this seed starts from."""
     chosen = first_images(config, splits)
     return from_real(splits, chosen, provenance(splits, method="start", ipc=config.ipc, seed=config.seed))
 
 
-def random(config: Config, splits: Splits) -> SyntheticSet:
+def random(config: Config, splits: Selectable) -> SyntheticSet:
     """As many fresh random real images of each class."""
     return baselines.random_subset(splits, config.budget, generator(config.seed, "random images"), seed=config.seed)
 
 
-def random_taught(config: Config, splits: Splits) -> SyntheticSet:
+def random_taught(config: Config, splits: Selectable) -> SyntheticSet:
     """The same random real images, with the labels of the experts that a distillation of this seed has: what such labels are worth by themselves."""
     net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     made = taught(random(config, splits), net, experts(config, splits, progress=False, processes=1))
     return dataclasses.replace(made, info={**made.info, "method": "random-teacher"})
 
 
-def natural(config: Config, splits: Splits) -> SyntheticSet:
+def natural(config: Config, splits: Selectable) -> SyntheticSet:
     """As many random real images in all, in the classes' natural mix."""
     return baselines.natural_subset(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed)
 
 
-def herding(config: Config, splits: Splits) -> SyntheticSet:
+def herding(config: Config, splits: Selectable) -> SyntheticSet:
     """Herding in the features of a network trained on train."""
     return baselines.herding(splits, config.budget, features(config, splits), seed=config.seed)
 
 
-def k_centre(config: Config, splits: Splits) -> SyntheticSet:
+def k_centre(config: Config, splits: Selectable) -> SyntheticSet:
     """k-centre in the same features."""
     return baselines.k_centre(splits, config.budget, features(config, splits), seed=config.seed)
 
 
-def k_means(config: Config, splits: Splits) -> SyntheticSet:
+def k_means(config: Config, splits: Selectable) -> SyntheticSet:
     """The real image nearest to each k-means centre in the same features."""
     return baselines.k_means(splits, config.budget, features(config, splits), generator(config.seed, "k-means"), seed=config.seed)
 
 
-def features(config: Config, splits: Splits) -> Features:
+def features(config: Config, splits: Selectable) -> Features:
     """The features of one network of this seed, trained on train with AdamW, the modality's augmentation and the evaluation's steps."""
     net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     judged = config.evaluation
@@ -83,7 +83,7 @@ def features(config: Config, splits: Splits) -> Features:
     return trained_features(net, splits.train, recipe, judged, generator(config.seed, "features"))
 
 
-def _matched(settings: matching_baselines.DistributionMatching | matching_baselines.GradientMatching, config: Config, splits: Splits) -> SyntheticSet:
+def _matched(settings: matching_baselines.DistributionMatching | matching_baselines.GradientMatching, config: Config, splits: Selectable) -> SyntheticSet:
     augmentation = settings.augmentation if settings.augmentation == "none" else splits.info.augmentations[-1]
     settings = dataclasses.replace(settings, network=config.network, augmentation=augmentation)
     if isinstance(settings, matching_baselines.DistributionMatching):
@@ -91,33 +91,33 @@ def _matched(settings: matching_baselines.DistributionMatching | matching_baseli
     return matching_baselines.gradient_matching(splits, config.ipc, settings, config.seed, start=started(config, splits))
 
 
-def dm(config: Config, splits: Splits) -> SyntheticSet:
+def dm(config: Config, splits: Selectable) -> SyntheticSet:
     """Distribution matching, fast settings, with the modality's augmentation."""
     return _matched(matching_baselines.DM_FAST, config, splits)
 
 
-def dsa(config: Config, splits: Splits) -> SyntheticSet:
+def dsa(config: Config, splits: Selectable) -> SyntheticSet:
     """Gradient matching with the modality's augmentation, fast settings."""
     return _matched(matching_baselines.DSA_FAST, config, splits)
 
 
-def dc(config: Config, splits: Splits) -> SyntheticSet:
+def dc(config: Config, splits: Selectable) -> SyntheticSet:
     """Gradient matching without augmentation, fast settings."""
     return _matched(matching_baselines.DC_FAST, config, splits)
 
 
-def decoded_centres(config: Config, splits: Splits) -> SyntheticSet:
+def decoded_centres(config: Config, splits: Selectable) -> SyntheticSet:
     """Class-wise k-means centres of codes, decoded."""
     return latent_controls.kmeans_decoded(splits, vae_of(config, splits), config.ipc, config.seed)
 
 
-def reconstruction(config: Config, splits: Splits) -> SyntheticSet:
+def reconstruction(config: Config, splits: Selectable) -> SyntheticSet:
     """The real images a distillation starts from, through the VAE."""
     chosen = first_images(config, splits)
     return latent_controls.reconstructions(splits, vae_of(config, splits), chosen, config.ipc, seed=config.seed)
 
 
-def upsampled(config: Config, splits: Splits) -> SyntheticSet:
+def upsampled(config: Config, splits: Selectable) -> SyntheticSet:
     """Random real images kept at half the resolution, as many."""
     return latent_controls.upsampled_random(splits, config.ipc, generator(config.seed, "random images"), seed=config.seed)
 
@@ -143,7 +143,7 @@ EQUAL = ("natural", "kmeans-decode", "upsampled")
 """Arms that know no budget for each class."""
 
 
-def arm(name: str, config: Config, splits: Splits) -> SyntheticSet:
+def arm(name: str, config: Config, splits: Selectable) -> SyntheticSet:
     """The set of an arm at the seed and budget of `config`.
 
     Raises ConfigError for an unknown name, and for a budget for each class where the arm knows equal ones alone; else as its maker does.

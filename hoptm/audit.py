@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from hoptm.audit_plan import GROUPS, JUDGED, Plan, plan, shadow_of
 from hoptm.config import generator, hash_of
-from hoptm.data import Splits
+from hoptm.data import Selectable, Splits
 from hoptm.dp_training import matched
 from hoptm.errors import ConfigError, FileError
 from hoptm.files import read_info, read_tensors, write_tensors, write_text
@@ -53,26 +53,27 @@ def run(
     """Run all shadows that `folder` does not hold yet, shadow by shadow, and give the report of `report`.
 
     `dp-sgd` is DP-SGD at the smallest epsilon at which its validation score reaches that of `pixel-real`, on shadows of their own. `pipelines`
-    stands in for `pipelines.pipeline` by name. `done` is called after each. Raises FileError for a folder of another audit, else as
-    the pipelines do.
+    stands in for `pipelines.pipeline` by name. A pipeline gets a shadow without a test split; what it lets out is scored on test here. `done` is
+    called after each. Raises FileError for a folder of another audit, else as the pipelines do.
     """
-    made = plan(splits, settings)
-    _mark(folder, splits, made)
-    known = {name: _named(name, splits, made, folder, pipelines) for name in arms}
+    seen = splits.without_test
+    made = plan(seen, settings)
+    _mark(folder, seen, made)
+    known = {name: _named(name, seen, made, folder, pipelines) for name in arms}
     work = [(index, name) for index in range(settings.shadows) for name in arms if not _file(folder, name, index).exists()]
     for index, name in tqdm(work, desc="audit", unit="shadow", disable=not progress):
         _one(splits, made, index, known[name], _file(folder, name, index))
         done(name, index)
-    return report(splits, settings, folder, arms)
+    return report(seen, settings, folder, arms)
 
 
-def _named(name: str, splits: Splits, made: Plan, folder: Path, pipelines: Mapping[str, Pipeline] | None) -> Pipeline:
+def _named(name: str, splits: Selectable, made: Plan, folder: Path, pipelines: Mapping[str, Pipeline] | None) -> Pipeline:
     if pipelines is not None:
         return pipelines[name]
     return pipeline(f"dp-sgd-{match_dp_sgd(splits, made, folder)['epsilon']:g}" if name == "dp-sgd" else name)
 
 
-def match_dp_sgd(splits: Splits, made: Plan, folder: Path) -> dict[str, Any]:
+def match_dp_sgd(splits: Selectable, made: Plan, folder: Path) -> dict[str, Any]:
     """Epsilon for DP-SGD, chosen on validation; kept in `matched.json` of the folder."""
     path = folder / "matched.json"
     if not path.exists():
@@ -94,13 +95,13 @@ def match_dp_sgd(splits: Splits, made: Plan, folder: Path) -> dict[str, Any]:
     return plain
 
 
-def _on_validation(name: str, splits: Splits, made: Plan) -> float:
+def _on_validation(name: str, splits: Selectable, made: Plan) -> float:
     each = [pipeline(name)(shadow_of(splits, made, index)) for index in TUNING]
     found = [score(predict(one.net, theta, one.standardisation, splits.val.images), splits.val.labels).auc for one in each for theta in one.thetas]
     return sum(found) / len(found)
 
 
-def _mark(folder: Path, splits: Splits, made: Plan) -> None:
+def _mark(folder: Path, splits: Selectable, made: Plan) -> None:
     """Say in the folder whose it is: data, settings, and who is in which group. Raises FileError when it is another audit's."""
     who = [made.pool.tolist(), made.labels.tolist(), made.group.tolist(), made.order.tolist(), list(splits.train.images.shape)]
     said = {"dataset": splits.info.checksum, "settings": dataclasses.asdict(made.settings), "plan": hash_of({"who": who})}
@@ -116,7 +117,7 @@ def _file(folder: Path, arm: str, index: int) -> Path:
 
 
 def _one(splits: Splits, made: Plan, index: int, run_it: Pipeline, path: Path) -> None:
-    """Run one pipeline on one shadow and keep what an attacker sees."""
+    """Run one pipeline on one shadow, which has no test split, keep what an attacker sees, and score the models on test."""
     began, shadow, pool = time.process_time(), shadow_of(splits, made, index), splits.train.images[made.pool]
     outcome = run_it(shadow)
     found = observe(outcome, pool, made.labels)
@@ -165,7 +166,7 @@ def scores_of(folder: Path, arm: str, shadows: int) -> dict[str, Tensor]:
     return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
 
-def report(splits: Splits, settings: AuditSettings, folder: Path, arms: Sequence[str]) -> dict[str, Any]:
+def report(splits: Selectable, settings: AuditSettings, folder: Path, arms: Sequence[str]) -> dict[str, Any]:
     """What the audit found of `arms`, and of others that `folder` knows, plain JSON: settings, threat models, size and power of a test, verdicts and curves.
 
     `detected` holds after Holm's correction over all tests of the report, so that one false alarm anywhere has a chance of about 5 % at most. `power` is
@@ -228,7 +229,7 @@ def thinned(curve: Roc, points: int = _CURVE_POINTS) -> Roc:
     return Roc(steps, torch.stack([curve.tpr[curve.fpr <= step + 1e-12].max() for step in steps]))
 
 
-def estimate(splits: Splits, settings: AuditSettings, arms: Sequence[str], folder: Path) -> str:
+def estimate(splits: Selectable, settings: AuditSettings, arms: Sequence[str], folder: Path) -> str:
     """What is left to do and how long it takes on one core, by one quick pipeline timed here. One line."""
     left = {arm: sum(not _file(folder, arm, index).exists() for index in range(settings.shadows)) for arm in arms}
     if not any(left.values()):

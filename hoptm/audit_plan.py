@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from hoptm.config import generator
-from hoptm.data import Splits, Train, single_label
+from hoptm.data import Selectable, Train, single_label
 from hoptm.errors import DataError
 from hoptm.membership import toss
 from hoptm.pipelines import AuditSettings, Shadow
@@ -53,7 +53,7 @@ class Plan:
         return torch.stack([self.members(index) for index in range(self.settings.shadows)])
 
 
-def plan(splits: Splits, settings: AuditSettings) -> Plan:
+def plan(splits: Selectable, settings: AuditSettings) -> Plan:
     """Draw the pool, the canaries and the candidates. Raises DataError for a multi-label set or one that is too small."""
     train, chance = single_label(splits).train, generator(settings.seed, "audit")
     _, first = torch.unique(train.images.flatten(1), dim=0, return_inverse=True)
@@ -81,8 +81,8 @@ def plan(splits: Splits, settings: AuditSettings) -> Plan:
     return Plan(pool, labels, group, order[rank[order] < 3], settings)
 
 
-def shadow_of(splits: Splits, made: Plan, index: int) -> Shadow:
-    """Shadow `index`: its images with their labels, and which of them initialise. Raises DataError when a class has too few."""
+def shadow_of(splits: Selectable, made: Plan, index: int) -> Shadow:
+    """Shadow `index`: its images with their labels, and which of them initialise; no test split. Raises DataError when a class has too few."""
     held = made.members(index)
     inside, place = torch.nonzero(held).flatten(), held.cumsum(0) - 1
     order = made.order[held[made.order]]
@@ -90,4 +90,4 @@ def shadow_of(splits: Splits, made: Plan, index: int) -> Shadow:
     if any(len(one) < made.settings.ipc for one in chosen):
         raise DataError(f"shadow {index} lacks {made.settings.ipc} images of a class. Audit a larger pool.")
     train = Train(splits.train.images[made.pool[inside]], made.labels[inside])
-    return Shadow(index, dataclasses.replace(splits, train=train), place[torch.cat(chosen)], made.settings)
+    return Shadow(index, dataclasses.replace(splits.without_test, train=train), place[torch.cat(chosen)], made.settings)

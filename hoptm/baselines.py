@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from hoptm.data import Splits, single_label
+from hoptm.data import Selectable, single_label
 from hoptm.embeddings import Features, embed_train
 from hoptm.errors import DataError
 from hoptm.synthetic import SyntheticSet, budgets_of, from_real, initialise, provenance
@@ -20,7 +20,7 @@ Choose: TypeAlias = Callable[[Tensor, int], Tensor]
 """From the features (n, d) of a class and a number to the rows that are taken."""
 
 
-def random_subset(splits: Splits, ipc: int | Sequence[int], generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def random_subset(splits: Selectable, ipc: int | Sequence[int], generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """`ipc` real training images of each class, drawn uniformly without replacement and standardised as train is.
 
     A sequence names a number for each class; the description then holds their rounded mean as `ipc`.
@@ -34,7 +34,7 @@ def random_subset(splits: Splits, ipc: int | Sequence[int], generator: torch.Gen
     return from_real(splits, chosen, provenance(splits, method="random", ipc=_mean(ipc, splits), seed=seed), lr=lr)
 
 
-def natural_subset(splits: Splits, ipc: int, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def natural_subset(splits: Selectable, ipc: int, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """`ipc` times the number of classes real training images in all, with the class mix that chance gives them.
 
     First one image of each class, so that none is missing, then the rest uniformly without replacement from what is
@@ -51,7 +51,7 @@ def natural_subset(splits: Splits, ipc: int, generator: torch.Generator, *, seed
     return from_real(splits, torch.cat([first, rest]), provenance(splits, method="natural", ipc=ipc, seed=seed), lr=lr)
 
 
-def herding(splits: Splits, ipc: int | Sequence[int], features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def herding(splits: Selectable, ipc: int | Sequence[int], features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """The images whose running mean follows the mean of their class (Welling, ICML 2009), class by class.
 
     With features phi scaled to unit length and class mean mu: w_0 = mu, x_t = argmax over images not yet taken of
@@ -61,7 +61,7 @@ def herding(splits: Splits, ipc: int | Sequence[int], features: Features, *, see
     return _by_class(splits, ipc, features, "herding", herd, seed, lr)
 
 
-def k_centre(splits: Splits, ipc: int | Sequence[int], features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def k_centre(splits: Selectable, ipc: int | Sequence[int], features: Features, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """Farthest-first k-centre (Sener and Savarese, ICLR 2018, algorithm 1), class by class.
 
     The first image is the nearest to the class mean; each next one is the farthest from all that are chosen
@@ -71,7 +71,7 @@ def k_centre(splits: Splits, ipc: int | Sequence[int], features: Features, *, se
 
 
 def k_means(
-    splits: Splits, ipc: int | Sequence[int], features: Features, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01
+    splits: Selectable, ipc: int | Sequence[int], features: Features, generator: torch.Generator, *, seed: int | None = None, lr: float = 0.01
 ) -> SyntheticSet:
     """The real image nearest to each of `ipc` k-means centres of its class (scikit-learn's k-means++, four starts).
 
@@ -81,7 +81,7 @@ def k_means(
     return _by_class(splits, ipc, features, "kmeans", nearest_to_centres(generator), seed, lr)
 
 
-def select(splits: Splits, ipc: int | Sequence[int], features: Features, choose: Choose) -> Int64[Tensor, "n"]:
+def select(splits: Selectable, ipc: int | Sequence[int], features: Features, choose: Choose) -> Int64[Tensor, "n"]:
     """Indices of `ipc` training images of each class, class by class, as `choose` picks them by their features. Raises as `random_subset`."""
     train = single_label(splits).train
     initialise(train, splits.classes, ipc, torch.Generator())  # refuses a budget that a class cannot meet
@@ -90,11 +90,11 @@ def select(splits: Splits, ipc: int | Sequence[int], features: Features, choose:
     return torch.cat([rows[choose(found[rows], count)] for rows, count in zip(members, budgets_of(ipc, splits.classes), strict=True)])
 
 
-def _mean(ipc: int | Sequence[int], splits: Splits) -> int:
+def _mean(ipc: int | Sequence[int], splits: Selectable) -> int:
     return round(sum(budgets_of(ipc, splits.classes)) / splits.classes)
 
 
-def _by_class(splits: Splits, ipc: int | Sequence[int], features: Features, method: str, choose: Choose, seed: int | None, lr: float) -> SyntheticSet:
+def _by_class(splits: Selectable, ipc: int | Sequence[int], features: Features, method: str, choose: Choose, seed: int | None, lr: float) -> SyntheticSet:
     config: dict[str, Any] = {"features": features.name}
     return from_real(splits, select(splits, ipc, features, choose), provenance(splits, method=method, ipc=_mean(ipc, splits), seed=seed, config=config), lr=lr)
 

@@ -18,7 +18,7 @@ from hoptm import augment
 from hoptm.adjoint import backward, forward
 from hoptm.arms import ARMS
 from hoptm.config import Config, EvaluationConfig, NetworkConfig, generator
-from hoptm.data import Splits
+from hoptm.data import Selectable
 from hoptm.errors import ConfigError
 from hoptm.experts import estimate_bytes, reachable_steps
 from hoptm.inner import Plan
@@ -47,7 +47,7 @@ class Shape:
     augmentations: int = 2
 
     @classmethod
-    def of(cls, splits: Splits) -> "Shape":
+    def of(cls, splits: Selectable) -> "Shape":
         """The shape of a data set that is here."""
         return cls(splits.channels, splits.classes, splits.size, len(splits.train.labels), len(splits.info.augmentations))
 
@@ -90,9 +90,9 @@ def is_known_here() -> bool:
     return False
 
 
-def estimate(config: Config, data: Splits | Shape) -> Cost:
+def estimate(config: Config, data: Selectable | Shape) -> Cost:
     """Measure one step of each kind on random images (under a second for small networks, once a process) and multiply."""
-    shape = Shape.of(data) if isinstance(data, Splits) else data
+    shape = Shape.of(data) if isinstance(data, Selectable) else data
     match, judged = config.match, config.evaluation
     net = _network(config.network, shape)
     count = sum(budgets_of(config.budget, shape.classes))
@@ -113,9 +113,9 @@ def estimate(config: Config, data: Splits | Shape) -> Cost:
     )
 
 
-def judgement_seconds(config: Config, data: Splits | Shape) -> float:
+def judgement_seconds(config: Config, data: Selectable | Shape) -> float:
     """What judging a set of the budget of `config` costs. Raises as `evaluation_seconds`."""
-    shape = Shape.of(data) if isinstance(data, Splits) else data
+    shape = Shape.of(data) if isinstance(data, Selectable) else data
     count = sum(budgets_of(config.budget, shape.classes))
     return evaluation_seconds(_network(config.network, shape), count, config.evaluation, shape.augmentations)
 
@@ -131,7 +131,7 @@ def evaluation_seconds(net: Network, images: int, settings: EvaluationConfig, au
     return (tried + settings.networks) * settings.steps * _train_seconds(net.config, shape, min(settings.batch, images))
 
 
-def arm_seconds(name: str, config: Config, splits: Splits) -> float:
+def arm_seconds(name: str, config: Config, splits: Selectable) -> float:
     """Seconds that an arm takes to make and to judge; sets matched without expert paths are measured on a small part of their work.
 
     A VAE that is not in the cache is not counted. Raises ConfigError for an unknown arm.
@@ -144,7 +144,7 @@ def arm_seconds(name: str, config: Config, splits: Splits) -> float:
     return judging + (_matching_seconds(name, config, splits) if name in ("dm", "dsa", "dc") else 0.0)
 
 
-def _matching_seconds(name: str, config: Config, splits: Splits) -> float:
+def _matching_seconds(name: str, config: Config, splits: Selectable) -> float:
     if name == "dm":
         whole = dataclasses.replace(DM_FAST, network=config.network, augmentation=splits.info.augmentations[-1])
         part = dataclasses.replace(whole, iterations=2)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from hoptm.files import digest_of
 from hoptm.readers import Arrays, read_folder, read_npz
 from hoptm.sources import available, find, is_phantom
 
-__all__ = ["Info", "Split", "Splits", "Standardisation", "Test", "Train", "Validation", "available", "load", "single_label", "standardisation"]
+__all__ = ["Info", "Selectable", "Split", "Splits", "Standardisation", "Test", "Train", "Validation", "available", "load", "single_label", "standardisation"]
 
 _GREY_LEVELS = 256
 _PHANTOM_COUNTS = (90, 90_000)
@@ -54,12 +55,14 @@ class Test(Split):
 
 
 @dataclass(frozen=True, eq=False)
-class Splits:
-    """The three parts of a data set, of distinct types, so that nothing can be chosen on test by mistake."""
+class Selectable:
+    """A data set without its test split: what may be learned from, what may be chosen by, and what is known of it.
+
+    Whatever learns or selects is annotated with this type, so a type checker refuses `.test` in it. `Splits` is one of these with the test split added.
+    """
 
     train: Train
     val: Validation
-    test: Test
     info: Info
 
     @property
@@ -76,6 +79,23 @@ class Splits:
     def size(self) -> int:
         """Height and width in pixels; images are square."""
         return int(self.train.images.shape[2])
+
+    @property
+    def without_test(self) -> "Selectable":
+        """The same data with no test split in it: handed to what selects, it cannot be followed back to test."""
+        return Selectable(self.train, self.val, self.info)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Splits(Selectable):
+    """The three parts of a data set, of distinct types, so that nothing can be chosen on test by mistake."""
+
+    test: Test
+
+    def __init__(self, train: Train, val: Validation, test: Test, info: Info) -> None:
+        """In the order in which the parts are read: `info` last."""
+        super().__init__(train, val, info)
+        object.__setattr__(self, "test", test)
 
 
 @dataclass(frozen=True)
@@ -153,8 +173,12 @@ def load(name: str | Path, root: str | Path | None = None, *, size: int | None =
     return _splits(arrays, replace(source.info, note=_joined(source.info.note, note)))
 
 
-def single_label(splits: Splits) -> Splits:
-    """The same splits, if each image has one class. Raises DataError for several findings an image, which distillation does not support."""
+Known = TypeVar("Known", bound=Selectable)
+"""A data set, with its test split or without: as it was given."""
+
+
+def single_label(splits: Known) -> Known:
+    """What was given, if each image has one class. Raises DataError for several findings an image, which distillation does not support."""
     if splits.train.labels.ndim != 1:
         words = f"{splits.info.name} is multi-label: {splits.classes} findings an image, and this needs one class an image"
         raise DataError(f"{words}. Such sets can be loaded and looked at, not distilled: choose another one.")

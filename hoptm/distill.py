@@ -21,7 +21,7 @@ from hoptm import adjoint, evaluate, inner_losses
 from hoptm.arms import first_images
 from hoptm.captured import Captured
 from hoptm.config import Config, MatchConfig, from_dict, generator, hash_of, resolved
-from hoptm.data import Splits, Standardisation, Validation, single_label, standardisation
+from hoptm.data import Selectable, Standardisation, Validation, single_label, standardisation
 from hoptm.descent import Moments
 from hoptm.errors import FileError
 from hoptm.experts import experts as train_experts
@@ -68,7 +68,7 @@ class _Run:
 
 def distill(
     config: Config,
-    splits: Splits,
+    splits: Selectable,
     experts: Trajectories,
     *,
     compare: Matching | None = None,
@@ -208,7 +208,7 @@ def _window(match: MatchConfig, iteration: int) -> tuple[int, int]:
     return first, first + 1 + round((last - first - 1) * iteration / max(1, match.iterations - 1))
 
 
-def _outcome(problem: Problem, splits: Splits, measured: Standardisation, chance: torch.Generator, where: torch.device) -> Terms:
+def _outcome(problem: Problem, splits: Selectable, measured: Standardisation, chance: torch.Generator, where: torch.device) -> Terms:
     """The outcome term on a fresh batch of real training images."""
     match = problem.match
     seen = torch.randint(len(splits.train.labels), (match.outcome_batch,), generator=chance)
@@ -222,7 +222,7 @@ def stored_name(config: Config) -> str:
     return f"{config.dataset}-{config.profile}-{config.method}-ipc{config.ipc}-seed{config.seed}.safetensors"
 
 
-def stored_or_made(config: Config, splits: Splits, folder: Path) -> SyntheticSet:
+def stored_or_made(config: Config, splits: Selectable, folder: Path) -> SyntheticSet:
     """The distilled set that ships for a data set, profile, method, budget and seed, or one made now when there is none.
 
     A set in `folder` counts when it was made from the same data with the same network, experts and matching. One

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from hoptm import augment, inner, trajectories
 from hoptm.config import Config, ExpertConfig, generator, hash_of, step_size_at
-from hoptm.data import Splits, Standardisation, single_label, standardisation
+from hoptm.data import Selectable, Standardisation, single_label, standardisation
 from hoptm.errors import ConfigError, DivergedError, FileError
 from hoptm.files import digest_of
 from hoptm.kernels import fastest
@@ -172,7 +172,7 @@ class _Job:
 
 
 def experts(
-    config: Config, splits: Splits, *, cache: Path | None = None, progress: bool = True, processes: int | None = None, device: str | None = None
+    config: Config, splits: Selectable, *, cache: Path | None = None, progress: bool = True, processes: int | None = None, device: str | None = None
 ) -> Trajectories:
     """The experts of a run: read from the cache, the missing ones trained on the train split and stored there.
 
@@ -203,7 +203,7 @@ def experts(
     return trajectories.open_folder(job.folder, job.network.layout, config.experts.count)
 
 
-def _job(config: Config, splits: Splits, cache: Path | None, device: str) -> _Job:
+def _job(config: Config, splits: Selectable, cache: Path | None, device: str) -> _Job:
     images, labels = splits.train.images.numpy(), splits.train.labels.numpy()
     keep = reachable_steps(config, len(labels))
     _optimiser(config.experts.optimiser)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from hoptm.data import Splits, Train, single_label
+from hoptm.data import Known, Train, single_label
 from hoptm.errors import ConfigError, DataError
 
 NAMES = {
@@ -47,7 +47,7 @@ def tail_counts(counts: Int64[Tensor, "k"], factor: float) -> Int64[Tensor, "k"]
     return kept
 
 
-def thinned(splits: Splits, factor: float, generator: torch.Generator) -> Splits:
+def thinned(splits: Known, factor: float, generator: torch.Generator) -> Known:
     """The same splits with `tail_counts` images of each class left in train, drawn uniformly; their order is kept, and the note says what was done.
 
     The checksum stays that of the source. Raises as `tail_counts`, and DataError for a multi-label set.

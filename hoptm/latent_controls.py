@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from hoptm.data import Splits, Standardisation, Train, single_label, standardisation
+from hoptm.data import Known, Selectable, Standardisation, Train, single_label, standardisation
 from hoptm.latent import kmeans_codes
 from hoptm.rendering import Decoded, Rendering, Upsampled
 from hoptm.synthetic import SyntheticSet, initialise, provenance
@@ -20,7 +20,7 @@ _PART = 512
 """Images that are decoded at once."""
 
 
-def kmeans_decoded(splits: Splits, vae: Vae, ipc: int, seed: int, *, lr: float = 0.01) -> SyntheticSet:
+def kmeans_decoded(splits: Selectable, vae: Vae, ipc: int, seed: int, *, lr: float = 0.01) -> SyntheticSet:
     """The k-means centroids of each class's codes, decoded: `ipc` images a class, method `kmeans-decode`.
 
     Raises DataError for a multi-label set or a class with fewer than `ipc` images.
@@ -30,7 +30,7 @@ def kmeans_decoded(splits: Splits, vae: Vae, ipc: int, seed: int, *, lr: float =
     return _rendered(splits, Decoded.by(vae), codes, labels, "kmeans-decode", ipc, seed, lr)
 
 
-def reconstructions(splits: Splits, vae: Vae, indices: Int64[Tensor, "n"], ipc: int, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def reconstructions(splits: Selectable, vae: Vae, indices: Int64[Tensor, "n"], ipc: int, *, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """The real training images `indices` through the VAE, method `reconstruction`; `ipc` and `seed` are only written down.
 
     Raises DataError for a multi-label set.
@@ -38,7 +38,7 @@ def reconstructions(splits: Splits, vae: Vae, indices: Int64[Tensor, "n"], ipc: 
     return _from_images(splits, Decoded.by(vae), indices, "reconstruction", ipc, seed, lr)
 
 
-def upsampled_random(splits: Splits, ipc: int, generator: torch.Generator, *, factor: int = 2, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
+def upsampled_random(splits: Selectable, ipc: int, generator: torch.Generator, *, factor: int = 2, seed: int | None = None, lr: float = 0.01) -> SyntheticSet:
     """`ipc` random real images a class kept at 1 / `factor` of the resolution and enlarged, method `upsampled`.
 
     At equal bytes with real images, ask for `factor` squared times as many. The draw is `baselines.random_subset`'s: the same
@@ -48,20 +48,20 @@ def upsampled_random(splits: Splits, ipc: int, generator: torch.Generator, *, fa
     return _from_images(splits, Upsampled(factor), chosen, "upsampled", ipc, seed, lr)
 
 
-def _from_images(splits: Splits, rendering: Rendering, indices: Tensor, method: str, ipc: int, seed: int | None, lr: float) -> SyntheticSet:
+def _from_images(splits: Selectable, rendering: Rendering, indices: Tensor, method: str, ipc: int, seed: int | None, lr: float) -> SyntheticSet:
     train = single_label(splits).train
     codes = rendering.initial(standardisation(train).apply(train.images[indices]))
     return _rendered(splits, rendering, codes, train.labels[indices], method, ipc, seed, lr)
 
 
-def _rendered(splits: Splits, rendering: Rendering, codes: Tensor, labels: Tensor, method: str, ipc: int, seed: int | None, lr: float) -> SyntheticSet:
+def _rendered(splits: Selectable, rendering: Rendering, codes: Tensor, labels: Tensor, method: str, ipc: int, seed: int | None, lr: float) -> SyntheticSet:
     info = provenance(splits, method=method, ipc=ipc, seed=seed, config={"rendering": {"name": rendering.name, **rendering.config}})
     with torch.no_grad():
         images = rendering(codes)
     return SyntheticSet(images, labels, lr, standardisation(splits.train), info, codes, rendering)
 
 
-def reconstructed(splits: Splits, vae: Vae) -> Splits:
+def reconstructed(splits: Known, vae: Vae) -> Known:
     """The same splits with every training image replaced by its reconstruction, rounded to bytes: the decoder's ceiling.
 
     A classifier trained on it in full (`evaluate.full_data`) sees all that codes of real images can carry. Validation and test

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hoptm import latent, shape
 from hoptm.config import Config, generator
-from hoptm.data import Splits, Standardisation
+from hoptm.data import Selectable, Standardisation
 from hoptm.rendering import Decoded, Pixels, Rendering, Upsampled
 from hoptm.vae import Vae, VaeConfig
 
@@ -33,7 +33,7 @@ class Leaf:
     penalty: Callable[[torch.Generator], Callable[[Tensor], Tensor]] | None = None
 
 
-def leaf(config: Config, splits: Splits, chosen: Int64[Tensor, "n"], measured: Standardisation) -> Leaf:
+def leaf(config: Config, splits: Selectable, chosen: Int64[Tensor, "n"], measured: Standardisation) -> Leaf:
     """The leaf that `config.latent` describes; `chosen` are the real training images that it starts from.
 
     Codes need a VAE of the train split, read from the cache or trained now (`latent.cached_vae`, seeded by `config.seed`).
@@ -51,23 +51,23 @@ def leaf(config: Config, splits: Splits, chosen: Int64[Tensor, "n"], measured: S
     return Leaf(_codes(config, splits, measured, vae, images), Decoded.by(vae), penalty)
 
 
-def real(config: Config, splits: Splits, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
+def real(config: Config, splits: Selectable, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
     """The real images themselves."""
     return images
 
 
-def near_mean(config: Config, splits: Splits, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
+def near_mean(config: Config, splits: Selectable, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
     """The mean of all training images of each one's class, and N(0, `MEAN_NOISE`^2) so that images of a class are not all alike."""
     means = torch.stack([measured.apply(splits.train.images[splits.train.labels == label]).mean(dim=0) for label in range(splits.classes)])
     return means[labels] + MEAN_NOISE * torch.randn(images.shape, generator=generator(config.seed, "initial noise"))
 
 
-def noise(config: Config, splits: Splits, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
+def noise(config: Config, splits: Selectable, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
     """N(0, 1) in each standardised pixel: nothing of any image."""
     return torch.randn(images.shape, generator=generator(config.seed, "initial noise"))
 
 
-def vae_sample(config: Config, splits: Splits, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
+def vae_sample(config: Config, splits: Selectable, images: Tensor, labels: Tensor, measured: Standardisation) -> Tensor:
     """Decoded draws from a Gaussian over the codes of the class (mean and deviation of each number of a code over train)."""
     vae = vae_of(config, splits)
     codes = vae.encode(measured.apply(splits.train.images))
@@ -78,16 +78,21 @@ def vae_sample(config: Config, splits: Splits, images: Tensor, labels: Tensor, m
         return vae.decode(drawn)
 
 
-STARTS: dict[str, Callable[[Config, Splits, Tensor, Tensor, Standardisation], Tensor]] = {"real": real, "mean": near_mean, "noise": noise, "vae": vae_sample}
+STARTS: dict[str, Callable[[Config, Selectable, Tensor, Tensor, Standardisation], Tensor]] = {
+    "real": real,
+    "mean": near_mean,
+    "noise": noise,
+    "vae": vae_sample,
+}
 """Where pixels start, by the name in `latent.initial`."""
 
 
-def vae_of(config: Config, splits: Splits) -> Vae:
+def vae_of(config: Config, splits: Selectable) -> Vae:
     """The VAE of a run: trained on the train split only, kept in the cache."""
     return latent.cached_vae(splits.train, VaeConfig(dims=config.latent.dims, steps=config.latent.steps), config.seed)
 
 
-def _codes(config: Config, splits: Splits, measured: Standardisation, vae: Vae, images: Tensor) -> Tensor:
+def _codes(config: Config, splits: Selectable, measured: Standardisation, vae: Vae, images: Tensor) -> Tensor:
     if config.latent.initial == "prior":
         return latent.sample_prior(len(images), config.latent.dims, generator(config.seed, "initial codes"))
     if config.latent.initial == "kmeans":
@@ -96,7 +101,9 @@ def _codes(config: Config, splits: Splits, measured: Standardisation, vae: Vae, 
     return vae.encode(images)
 
 
-def _penalty(config: Config, splits: Splits, measured: Standardisation, vae: Vae, labels: Tensor) -> Callable[[torch.Generator], Callable[[Tensor], Tensor]]:
+def _penalty(
+    config: Config, splits: Selectable, measured: Standardisation, vae: Vae, labels: Tensor
+) -> Callable[[torch.Generator], Callable[[Tensor], Tensor]]:
     settings = config.latent
     known = vae.encode(measured.apply(splits.train.images)) if settings.shape_weight else torch.empty(0, settings.dims)
 

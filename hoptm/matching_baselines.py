@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from hoptm import augment
 from hoptm.config import NetworkConfig, generator
-from hoptm.data import Splits, Standardisation, Train, single_label, standardisation
+from hoptm.data import Selectable, Standardisation, Train, single_label, standardisation
 from hoptm.embeddings import embedding
 from hoptm.errors import ConfigError, DataError, DivergedError
 from hoptm.networks import Network, network
@@ -89,7 +89,7 @@ Step: TypeAlias = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tens
 
 
 def distribution_matching(
-    splits: Splits, ipc: int, config: DistributionMatching, seed: int, *, start: SyntheticSet | None = None, progress: bool = False
+    splits: Selectable, ipc: int, config: DistributionMatching, seed: int, *, start: SyntheticSet | None = None, progress: bool = False
 ) -> SyntheticSet:
     """`ipc` images a class whose mean features follow those of real images in random networks (Zhao and Bilen, WACV 2023, algorithm 1).
 
@@ -104,7 +104,7 @@ def distribution_matching(
 
 
 def gradient_matching(
-    splits: Splits, ipc: int, config: GradientMatching, seed: int, *, start: SyntheticSet | None = None, progress: bool = False
+    splits: Selectable, ipc: int, config: GradientMatching, seed: int, *, start: SyntheticSet | None = None, progress: bool = False
 ) -> SyntheticSet:
     """`ipc` images a class on which a network's gradients follow those on real images (DC: Zhao et al., ICLR 2021, algorithm 1;
     with siamese augmentation DSA: Zhao and Bilen, ICML 2021).
@@ -175,7 +175,7 @@ def gradient_distance(net: Network, wanted: Float[Tensor, "p"], given: Float[Ten
 
 
 def _run(
-    splits: Splits,
+    splits: Selectable,
     ipc: int,
     config: DistributionMatching | GradientMatching,
     method: str,
@@ -200,7 +200,7 @@ def _run(
     return SyntheticSet(images.cpu(), labels, 0.01, measured, info)
 
 
-def _start(splits: Splits, measured: Standardisation, ipc: int, seed: int, start: SyntheticSet | None) -> tuple[Tensor, Tensor]:
+def _start(splits: Selectable, measured: Standardisation, ipc: int, seed: int, start: SyntheticSet | None) -> tuple[Tensor, Tensor]:
     if start is None:
         chosen = initialise(splits.train, splits.classes, ipc, generator(seed, "initial images"))
         return measured.apply(splits.train.images[chosen]), splits.train.labels[chosen]

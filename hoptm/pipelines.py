@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from hoptm.config import Config, EvaluationConfig, NetworkConfig, configure, generator
-from hoptm.data import Splits, Standardisation, standardisation
+from hoptm.data import Selectable, Standardisation, standardisation
 from hoptm.distill import distill
 from hoptm.dp_distillation import DpSettings, distil_release, release
 from hoptm.dp_training import DpTraining, train_dp
@@ -73,7 +73,7 @@ class Shadow:
     """One shadow: its part of the train split, with mislabelled canaries in it, and the images of that part which initialise, class by class."""
 
     index: int
-    splits: Splits
+    splits: Selectable
     chosen: Int64[Tensor, "n"]
     settings: AuditSettings
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hoptm.arms import first_images
 from hoptm.config import METHODS, from_dict, generator
-from hoptm.data import Splits
+from hoptm.data import Selectable
 from hoptm.errors import ConfigError
 from hoptm.fidelity import nearness
 from hoptm.intervals import bootstrap_interval
@@ -24,7 +24,7 @@ NEAREST, MOVED = "nearest training image", "changed since the start"
 FOUND, MISSED = "leak found", "this attack found no leak; that does not show that there is none"
 
 
-def of_set(made: SyntheticSet, splits: Splits) -> dict[str, Any]:
+def of_set(made: SyntheticSet, splits: Selectable) -> dict[str, Any]:
     """The direct tests of one set, plain JSON: nearness to train beside held-out images, and retrieval of initialisers where they are known.
 
     The interval of the nearness is a bootstrap over the synthetic images. Raises DataError when set and data do not fit.
@@ -49,7 +49,7 @@ def of_set(made: SyntheticSet, splits: Splits) -> dict[str, Any]:
     return section
 
 
-def initialisers(made: SyntheticSet, splits: Splits) -> Int64[Tensor, "n"] | None:
+def initialisers(made: SyntheticSet, splits: Selectable) -> Int64[Tensor, "n"] | None:
     """The real training images that this set started from; None where it started from none, or its file does not say from which."""
     info = made.info
     if info["method"] not in METHODS or "match" not in info["config"] or info["source"].get("checksum") != splits.info.checksum:
@@ -61,7 +61,7 @@ def initialisers(made: SyntheticSet, splits: Splits) -> Int64[Tensor, "n"] | Non
     return chosen if torch.equal(splits.train.labels[chosen], made.labels) else None
 
 
-def retrieved(made: SyntheticSet, splits: Splits, chosen: Int64[Tensor, "n"]) -> dict[str, str]:
+def retrieved(made: SyntheticSet, splits: Selectable, chosen: Int64[Tensor, "n"]) -> dict[str, str]:
     """Rows of a card: where initialisers stand among all training images, and among held-out images of their class, which decides the verdict."""
     images, real, held_out = made.standardisation.invert(made.images), splits.train.images.float() / 255, splits.val.images.float() / 255
     found = retrieval(images, real, chosen)

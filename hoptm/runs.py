@@ -17,7 +17,7 @@ from hoptm import kernels
 from hoptm.arms import ARMS, arm
 from hoptm.card import described
 from hoptm.config import Config, MatchConfig, configure, from_dict, resolved
-from hoptm.data import Splits
+from hoptm.data import Selectable
 from hoptm.distill import distill
 from hoptm.errors import ConfigError
 from hoptm.evaluate import Evaluation
@@ -35,28 +35,28 @@ def configured(dataset: str, *, method: str, ipc: int, seed: int, profile: str) 
 
 
 def make(
-    config: Config, splits: Splits, method: str, state: Path, callbacks: Sequence[Callable[[State, Look], None]] = ()
+    config: Config, splits: Selectable, method: str, state: Path, callbacks: Sequence[Callable[[State, Look], None]] = ()
 ) -> tuple[SyntheticSet, dict[str, Any]]:
     """The set of an arm, or of a method after its distillation, with what was seen on the way.
 
-    A distillation keeps its state in `state` and takes it up from there. Remove that file when the record is written, not before: a run that is
-    killed while its set is judged then begins with the set.
+    Where `splits` hold a test split, nothing here gets it. A distillation keeps its state in `state` and takes it up from there. Remove that file when the
+    record is written, not before: a run that is killed while its set is judged then begins with the set.
     Raises as `arms.arm`, `experts.experts` and `distill.distill` do.
     """
-    began = time.perf_counter()
+    began, real = time.perf_counter(), splits.without_test
     if method in ARMS:
-        found = arm(method, config, splits)
+        found = arm(method, config, real)
         return found, {"make_seconds": time.perf_counter() - began, "made_with": found.info["config"]}
-    paths = experts(config, splits, progress=False, processes=1)
+    paths = experts(config, real, progress=False, processes=1)
     trained = time.perf_counter()
-    done = distill(config, splits, paths, resume=state, callbacks=callbacks, progress=False)
+    done = distill(config, real, paths, resume=state, callbacks=callbacks, progress=False)
     last = done.history[-1]
     seen = {"selection": done.synthetic.info["selection"], "lr": done.synthetic.lr, "last_total": last.total, "last_utilisation": last.utilisation}
     took = {"distil_seconds": time.perf_counter() - began, "expert_seconds": trained - began}
     return done.synthetic, {**seen, "dead_parameters": done.dead_parameters, **took}
 
 
-def record_of(config: Config, splits: Splits, method: str, found: Evaluation, seconds: float, extra: dict[str, Any]) -> Record:
+def record_of(config: Config, splits: Selectable, method: str, found: Evaluation, seconds: float, extra: dict[str, Any]) -> Record:
     """The record of one judged cell, not yet written; `extra` is what `make` saw."""
     return Record(
         dataset={"name": splits.info.name, "checksum": splits.info.checksum}, method=method, ipc=0 if method in WHOLE else config.ipc, seed=config.seed,
@@ -65,17 +65,17 @@ def record_of(config: Config, splits: Splits, method: str, found: Evaluation, se
     )  # fmt: skip
 
 
-def carded(made: SyntheticSet, scores: Mapping[str, Any], config: Config, splits: Splits, method: str, folder: Path) -> SyntheticSet:
+def carded(made: SyntheticSet, scores: Mapping[str, Any], config: Config, splits: Selectable, method: str, folder: Path) -> SyntheticSet:
     """The set with what its card is to say: its test scores, those of as many random real images where they are on record, and the direct tests of leaks.
 
     Random images have the labels that the set has: a teacher's where the set carries soft ones. Raises DataError when set and data do not fit.
     """
     other = record_path(folder, config, splits, "random" if made.soft is None else "random-teacher")
     rival = read_records(folder, glob.escape(other.name)) if other.is_file() else []
-    return described(made, scores={"set": scores} | ({"random": rival[0].scores} if rival else {}), privacy=of_set(made, splits))
+    return described(made, scores={"set": scores} | ({"random": rival[0].scores} if rival else {}), privacy=of_set(made, splits.without_test))
 
 
-def record_of_set(made: SyntheticSet, splits: Splits, folder: Path) -> Record | None:
+def record_of_set(made: SyntheticSet, splits: Selectable, folder: Path) -> Record | None:
     """The record of the run that made this very set: same data, and the same settings of all that shapes a set; None where there is none."""
     config = from_dict(made.info["config"])
     path, epoch = record_path(folder, config, splits, config.method), steps_per_epoch(len(splits.train.labels), config.experts.batch)
@@ -86,12 +86,12 @@ def record_of_set(made: SyntheticSet, splits: Splits, folder: Path) -> Record | 
     return None
 
 
-def record_path(folder: Path, config: Config, splits: Splits, method: str) -> Path:
+def record_path(folder: Path, config: Config, splits: Selectable, method: str) -> Path:
     """Where `records.write_record` puts the record of this cell."""
     return folder / f"{splits.info.name}-{config.profile}-{method}-ipc{0 if method in WHOLE else config.ipc}-seed{config.seed}.json"
 
 
-def taken(folders: Sequence[Path], config: Config, splits: Splits, method: str) -> Record | None:
+def taken(folders: Sequence[Path], config: Config, splits: Selectable, method: str) -> Record | None:
     """The record of this very cell in one of the folders: same data by checksum, same settings; None where there is none.
 
     A record of the same name with other settings or data is passed over; an arm without a path (`arms.ARMS`) has no settings of matching, but which images it

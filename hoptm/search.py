@@ -1,8 +1,8 @@
 """Search for settings on the validation split: seeded, resumable, the same budget and shared space for every method.
 
 A trial distils with settings that Optuna proposes (tree-structured Parzen estimator) and takes the best of the run's looks
-at validation. The test split is not read: what searches takes the train and validation splits and nothing else. Trials are kept in a
-journal file, so a stopped search goes on; the seeds of a search are none of those that results are reported for.
+at validation. What searches takes a `data.Selectable`, which has no test split; whole `Splits` may be given, and a trial gets them without their
+test split. Trials are kept in a journal file, so a stopped search goes on; the seeds of a search are none of those that results are reported for.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hoptm.config import Config, configure
-from hoptm.data import Splits
+from hoptm.data import Selectable
 from hoptm.distill import distill
 from hoptm.errors import ConfigError, DataError, DivergedError
 from hoptm.experts import experts
@@ -91,7 +91,7 @@ def search(
     dataset: str,
     method: str,
     ipc: int,
-    splits: Splits,
+    splits: Selectable,
     journal: Path,
     *,
     trials: int = 12,
@@ -122,7 +122,7 @@ def search(
             changes = SPACES[method](trial, config, modality)
             trial.set_user_attr("changes", json.loads(json.dumps(changes)))
             try:
-                scores.append(validation_score(config.changed(**changes), splits))
+                scores.append(validation_score(config.changed(**changes), splits.without_test))
             except DivergedError as error:
                 trial.set_user_attr("diverged", str(error))
                 scores.append(0.0)
@@ -185,8 +185,8 @@ _NEW_TRIAL, _STATE_OF_TRIAL, _ATTRIBUTE_OF_TRIAL, _FINISHED = 4, 6, 8, (1, 2, 3)
 """Optuna's numbers in a journal: what a line sets, and the states complete, pruned and failed."""
 
 
-def validation_score(config: Config, splits: Splits) -> float:
-    """Distil; the best of the run's own looks at validation. The test split is not read."""
+def validation_score(config: Config, splits: Selectable) -> float:
+    """Distil; the best of the run's own looks at validation."""
     done = distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False)
     return max(float(look[config.evaluation.select_by]) for look in done.synthetic.info["selection"])
 

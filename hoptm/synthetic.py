@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from hoptm import synthetic_file
-from hoptm.data import Splits, Standardisation, Train, single_label, standardisation
+from hoptm.data import Selectable, Standardisation, Train, single_label, standardisation
 from hoptm.errors import DataError, FileError
 from hoptm.records import versions
 from hoptm.rendering import Pixels, Rendering, stored_bytes
@@ -117,7 +117,7 @@ def budgets_of(ipc: int | Sequence[int], classes: int) -> list[int]:
 
 
 def provenance(
-    splits: Splits, *, method: str, ipc: int, seed: int | None, config: Mapping[str, Any] | None = None, selection: Sequence[Any] = ()
+    splits: Selectable, *, method: str, ipc: int, seed: int | None, config: Mapping[str, Any] | None = None, selection: Sequence[Any] = ()
 ) -> dict[str, Any]:
     """The `info` of a set made from `splits`: where its images come from, under which terms, and how it was made."""
     info = splits.info
@@ -134,7 +134,7 @@ def provenance(
     }
 
 
-def from_real(splits: Splits, indices: Int64[Tensor, "n"], info: Mapping[str, Any], *, lr: float = 0.01) -> SyntheticSet:
+def from_real(splits: Selectable, indices: Int64[Tensor, "n"], info: Mapping[str, Any], *, lr: float = 0.01) -> SyntheticSet:
     """A set of real training images as they are, standardised by the statistics of the train split.
 
     Raises DataError for a multi-label set.

@@ -1,19 +1,28 @@
 """Nothing that chooses or makes a set can read the test split: it raises when it is touched before the last call."""
 
+import importlib
+import inspect
+import pickle
+import pkgutil
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from toy_sets import net, toy
 
-from hoptm import data, embeddings, evaluate, fidelity
+import hoptm
+from hoptm import arms, audit, audit_plan, cost, data, embeddings, evaluate, experts, fidelity, leaf, pipelines, runs, search
+from hoptm import baselines as real_sets
 from hoptm.baselines import herding, k_centre, k_means, natural_subset, random_subset
 from hoptm.card import card
-from hoptm.config import EvaluationConfig, NetworkConfig, generator
-from hoptm.data import Splits, Train, Validation, standardisation
+from hoptm.config import EvaluationConfig, NetworkConfig, configure, generator
+from hoptm.data import Selectable, Splits, Train, Validation, single_label, standardisation
+from hoptm.distill import distill
 from hoptm.embeddings import PIXELS, trained_features
 from hoptm.evaluate import Recipe, choose_recipe, train_on
 from hoptm.matching_baselines import DistributionMatching, GradientMatching, distribution_matching, gradient_matching
@@ -116,3 +125,102 @@ def test_types_keep_test_out_of_what_chooses() -> None:
             embeddings.embed_train(wrong, PIXELS)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         fidelity.nearness(random_subset(whole, 2, generator(0)), whole.train, whole.test)  # type: ignore[arg-type]
+
+
+# ---- who may name the test split at all --------------------------------------------------------------------------
+
+JUDGES = {
+    "evaluate.evaluate", "evaluate.full_data", "cli._judge", "audit.run", "audit._one",
+    "data_plots.parts", "data_plots.class_shares", "data_plots.grey_levels", "data.Splits", "data.Splits.__init__",
+}  # fmt: skip
+"""Final judgement, figures of all three splits, and the type itself. Everything else of the package names neither `Splits` nor `Test`."""
+
+SELECTING: dict[str, Callable[..., Any]] = {
+    "distill.distill": distill, "experts.experts": experts.experts, "search.search": search.search, "search.validation_score": search.validation_score,
+    "arms.arm": arms.arm, **{f"arms.{name}": made for name, made in arms.ARMS.items()}, "arms.first_images": arms.first_images,
+    "baselines.random_subset": real_sets.random_subset, "baselines.select": real_sets.select, "leaf.leaf": leaf.leaf,
+    "matching_baselines.distribution_matching": distribution_matching, "matching_baselines.gradient_matching": gradient_matching,
+    "runs.make": runs.make, "audit.match_dp_sgd": audit.match_dp_sgd, "audit_plan.plan": audit_plan.plan, "audit_plan.shadow_of": audit_plan.shadow_of,
+    "cost.arm_seconds": cost.arm_seconds,
+}  # fmt: skip
+"""What learns or selects, by name: each takes a `Selectable` as its splits."""
+
+
+def names_test(hint: Any) -> bool:
+    """Whether a type hint holds `Splits` or `Test`, however deep."""
+    if isinstance(hint, list | tuple):
+        return any(map(names_test, hint))
+    return hint in (Splits, data.Test) or any(map(names_test, typing.get_args(hint)))
+
+
+def annotated() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every function, method, class and alias of the package, with the hints of its parameters or fields."""
+    for module in (importlib.import_module(f"hoptm.{found.name}") for found in pkgutil.iter_modules(hoptm.__path__) if found.name != "__main__"):
+        short = module.__name__.removeprefix("hoptm.")
+        for name, thing in vars(module).items():
+            if getattr(thing, "__module__", None) == module.__name__ and (inspect.isfunction(thing) or inspect.isclass(thing)):
+                yield f"{short}.{name}", typing.get_type_hints(thing)
+                methods = vars(thing).items() if inspect.isclass(thing) else ()
+                yield from ((f"{short}.{name}.{key}", typing.get_type_hints(one)) for key, one in methods if inspect.isfunction(one))
+            elif typing.get_origin(thing) is not None:
+                yield f"{short}.{name}", {name: thing}
+
+
+def test_only_what_judges_names_the_test_split() -> None:
+    """Annotations that name no `Splits` and no `Test` let mypy refuse `.test` in all that learns or selects."""
+    every = dict(annotated())
+    assert len(every) > 500 and {"distill.distill", "pipelines.Shadow", "arms.Make"} <= set(every)
+    found = {name for name, hints in every.items() if any(names_test(hint) for key, hint in hints.items() if key != "return")}
+    assert found == JUDGES
+
+
+@pytest.mark.parametrize("name", SELECTING)
+def test_what_learns_or_selects_takes_a_selectable(name: str) -> None:
+    hints = typing.get_type_hints(SELECTING[name])
+    assert hints["splits"] is Selectable and not any(names_test(hint) for key, hint in hints.items() if key != "return")
+    assert "test" not in typing.get_type_hints(Selectable) and issubclass(Splits, Selectable)
+    assert typing.get_type_hints(pipelines.Shadow)["splits"] is Selectable
+
+
+def test_splits_hand_over_what_has_no_test(splits: Splits) -> None:
+    seen = splits.without_test
+    assert type(seen) is Selectable and not hasattr(seen, "test") and not any(part is splits.test for part in vars(seen).values())
+    assert (seen.train, seen.val, seen.info) == (splits.train, splits.val, splits.info) and seen.without_test.train is splits.train
+    assert (seen.channels, seen.classes, seen.size) == (splits.channels, splits.classes, splits.size)
+    assert single_label(seen) is seen and single_label(splits) is splits
+
+
+def test_both_kinds_can_be_sent_to_another_process_and_changed() -> None:
+    for whole in (toy(), toy().without_test):
+        again = pickle.loads(pickle.dumps(whole))
+        assert type(again) is type(whole) and bool((again.train.images == whole.train.images).all()) and again.info == whole.info
+        shorter = replace(whole, train=Train(whole.train.images[:4], whole.train.labels[:4]))
+        assert type(shorter) is type(whole) and len(shorter.train) == 4 and shorter.val is whole.val
+    assert len(toy().test) == len(pickle.loads(pickle.dumps(toy())).test) == 60
+    with pytest.raises(Exception, match=r"(?i)train"):
+        Selectable(toy().val, toy().val, toy().info)  # type: ignore[arg-type]
+    with pytest.raises(Exception, match=r"(?i)test"):
+        Splits(toy().train, toy().val, toy().val, toy().info)  # type: ignore[arg-type]
+
+
+def test_callers_with_all_splits_hand_on_what_has_no_test(splits: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cell of a comparison, a trial of a search and a shadow of an audit get a `Selectable`, so they could not read test if they wanted to."""
+    given: list[type] = []
+    looks = SimpleNamespace(synthetic=SimpleNamespace(info={"selection": [{"auc": 0.5}]}))
+
+    def noted(result: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any, **others: Any) -> Any:
+            given.extend(type(word) for word in words if isinstance(word, Selectable))
+            return result(*words)
+
+        return call
+
+    config = configure("halves", method="endpoint", ipc=1, seed=0, profile="smoke")
+    monkeypatch.setattr(runs, "arm", noted(arms.arm))
+    for name in ("distill", "experts"):
+        monkeypatch.setattr(search, name, noted(lambda *words: looks))
+    runs.make(config, splits, "random", tmp_path / "state")
+    search.search("halves", "endpoint", 1, splits, tmp_path / "journal", trials=1, profile="smoke", base={"experts": {"epochs": 10}})
+    settings = pipelines.AuditSettings(pool=60, ipc=1, canary_initialisers=0, canaries=0, shadows=4)
+    shadow = audit_plan.shadow_of(splits, audit_plan.plan(splits, settings), 0)
+    assert given == [Selectable] * 3 and type(shadow.splits) is Selectable
