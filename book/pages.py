@@ -86,8 +86,16 @@ def module_part(module: str) -> str:
         elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if isinstance(target, ast.Name) and not target.id.startswith("_"):
-                parts.append(f"### {escaped(target.id)}\n\n{prose(str(after.value.value))}\n")
+                parts.append(f"### {escaped(target.id)}\n\n{prose(str(after.value.value))}\n{entries(node.value)}")
     return "\n".join(parts)
+
+
+def entries(value: ast.expr | None) -> str:
+    """The rows of a dictionary of names and plain words, as a table; nothing for any other value."""
+    pairs = list(zip(value.keys, value.values, strict=True)) if isinstance(value, ast.Dict) else []
+    plain = [(key.value, said.value) for key, said in pairs if isinstance(key, ast.Constant) and isinstance(said, ast.Constant)]
+    rows = [f"| `{name}` | {escaped(words)} |\n" for name, words in plain if isinstance(name, str) and isinstance(words, str)]
+    return "\n| name | meaning |\n|---|---|\n" + "".join(rows) if rows and len(rows) == len(pairs) else ""
 
 
 def public(method: ast.FunctionDef) -> bool:

@@ -1,8 +1,8 @@
 """What a run is: frozen settings, the profiles that fill them, and seeds by name.
 
 A `Config` holds every number that shapes a result; it is printed whole into each record. A profile fills it:
-`smoke` (seconds, for tests), `fast` (two CPU cores), `tuned` (the same with searched settings), `colab` (one GPU) and `paper`
-(the published table).
+`smoke` (seconds, for tests), `fast` (two CPU cores), `tuned` (the same with searched settings), `large` (for a tenth of train, searched),
+`colab` (one GPU) and `paper` (the published table).
 No global seed exists: `generator(seed, "experts", 3)` gives the third expert its own stream.
 """
 
@@ -18,9 +18,11 @@ from typing import Any
 import torch
 
 from hoptm.errors import ConfigError
+from hoptm.profiles import DESCRIBED as DESCRIBED
 from hoptm.profiles import FILL, SEARCHED, of_method, searched, tuples, unsearched
 from hoptm.profiles import METHODS as METHODS
 from hoptm.profiles import PROFILES as PROFILES
+from hoptm.profiles import PROFILES_DESCRIBED as PROFILES_DESCRIBED
 from hoptm.settings import FIRST_IMAGES, INITIAL, MASKS, OPTIMISERS, RENDERINGS
 from hoptm.settings import INNER_LOSSES as INNER_LOSSES
 from hoptm.settings import EvaluationConfig as EvaluationConfig

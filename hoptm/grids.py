@@ -2,7 +2,7 @@
 
 title = "..."                 what it is
 notebook = "table.ipynb"      beside the file
-[cells]                       parameters that all cells share: dataset, profile, table, ...
+[cells]                       parameters that all cells share: dataset, profile, table, settings, ...
 [axes]                        lists: every combination is a cell
 [shape]                       channels, classes, size, train, augmentations: prices data that are not here
 """
@@ -21,6 +21,7 @@ from hoptm.config import Config, hash_of
 from hoptm.cost import Cost, Shape, estimate, in_words, judgement_seconds
 from hoptm.errors import ConfigError, FileError
 from hoptm.runs import configured
+from hoptm.settings import changes_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,7 +49,7 @@ class Cell:
         """The settings that the notebook will build. Raises ConfigError for a value that they do not take."""
         values = self.parameters
         dataset = values["dataset"] if not Path(values["dataset"]).exists() else Path(values["dataset"]).stem
-        return configured(dataset, **{name: values[name] for name in _NEEDED[1:]})
+        return configured(dataset, **{name: values[name] for name in _NEEDED[1:]}).changed(**changes_of(values.get("settings", "")))
 
 
 @dataclass(frozen=True)

@@ -6,42 +6,45 @@ A profile is a function of data set and budget; a method is what it sets over it
 import functools
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-METHODS = (
-    "endpoint",
-    "published",
-    "published-bare",
-    "shape",
-    "progressive",
-    "fresh",
-    "quantile",
-    "layers",
-    "growing",
-    "positions",
-    "velocity",
-    "curvature",
-    "torsion",
-    "adaptive",
-    "each-step",
-    "momentum-experts",
-    "averaged-experts",
-    "ftd",
-    "tesla",
-    "datm",
-    "teacher",
-    "learned",
-    "outcome",
-    "extended",
-    "latent",
-    "latent-prior",
-    "latent-shape",
-    "latent-path",
-    "latent-kmeans",
-    "latent-draws",
-    "half",
-)
+DESCRIBED: Mapping[str, str] = {
+    "endpoint": "the end point alone: where the student ends against where the expert ends",
+    "published": "HoP-TM: the end point, the shape potential of the path, and the mask of easy parameters first, which stay in use",
+    "published-bare": "the published method without its parts: the end point alone, with what the published method's search chose",
+    "shape": "the end point and the shape potential of the path, without the mask",
+    "progressive": "the end point under the published mask: parameters with small errors first, and what is in use stays in use",
+    "fresh": "the end point under a mask by the same threshold that is drawn anew in each iteration",
+    "quantile": "the end point under a mask that uses a share of the parameters, from 30 % to all",
+    "layers": "the end point under a mask that uses a share of the layers, from 30 % to all",
+    "growing": "the end point; the window of start epochs grows over the run, early starts first",
+    "positions": "the end point and the positions of the three waypoints between, five in all",
+    "velocity": "the end point and the velocity of the path over five waypoints",
+    "curvature": "the end point and the curvature of the path over five waypoints",
+    "torsion": "the end point and the torsion of the path over five waypoints",
+    "adaptive": "the end point, with the student's end at its step nearest to the expert's end",
+    "each-step": "the end point, with a learned step size for each inner step in place of one for all",
+    "momentum-experts": "the end point of experts with momentum 0.9 whose step size falls to 0",
+    "averaged-experts": "the end point of experts whose weights are averaged over their last steps",
+    "ftd": "the end point of experts that were trained towards flat minima (FTD)",
+    "tesla": "the end point by the truncated gradient, which drops the paths through later weights (TESLA): a control",
+    "datm": "the end point with a growing window and learned soft labels (DATM)",
+    "teacher": "the end point with soft labels: what the experts say of the first images, kept as it is",
+    "learned": "the end point with the same soft labels to begin with, then learned",
+    "outcome": "no path: the loss of a student that starts on its own, on real training images",
+    "extended": "an adaptive end, velocity over five waypoints and the outcome term, by Adam; in the profiles tuned and large the parts that a search chose",
+    "latent": "the end point, learning codes that the frozen decoder of a VAE draws, from encoded real images",
+    "latent-prior": "latent, and the codes are held near the prior of the VAE",
+    "latent-shape": "latent, and the angles between codes of a class are held near those of encoded training images",
+    "latent-path": "latent, and the shape potential of the path",
+    "latent-kmeans": "latent, with codes that start at the k-means centres of each class",
+    "latent-draws": "latent, with codes that start as draws from the prior",
+    "half": "the end point, learning images of half the resolution that are enlarged",
+}
+"""Every method in a line, as `of_method` sets it over its profile; further settings are in `settings`."""
+METHODS = tuple(DESCRIBED)
 
 
 def of_method(method: str, config: Any) -> dict[str, Any]:
@@ -235,6 +238,15 @@ _PUBLISHED_112: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {
 FILL = {"smoke": _smoke, "fast": _fast, "tuned": _tuned, "large": _large, "colab": _colab, "paper": _paper}
 """Every profile, as a function of data set and images a class."""
 PROFILES = tuple(FILL)
+PROFILES_DESCRIBED: Mapping[str, str] = {
+    "smoke": "seconds, to show that it runs, and no more",
+    "fast": "minutes on two cores, with a small network and few iterations",
+    "tuned": "the network of fast, Adam and more iterations; settings searched on validation at ten images a class",
+    "large": "for about a tenth of train; settings searched on validation at that budget",
+    "colab": "one GPU, with the published network, ten experts and 500 iterations",
+    "paper": "the published setting, days on a processor",
+}
+"""Every profile in a line: what it is for and what it costs."""
 
 
 def tuples(part: dict[str, Any]) -> dict[str, Any]:

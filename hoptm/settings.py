@@ -3,7 +3,10 @@
 Each default of a setting that came later means what runs did before it existed, so that old records can be read.
 """
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from hoptm.errors import ConfigError
 
@@ -182,3 +185,29 @@ class EvaluationConfig:
     weight_decay: float = 5e-4
     select_by: str = "auc"
     """Validation score that chooses: `auc`, `accuracy` or `balanced_accuracy`."""
+
+
+def changes_of(settings: str | Iterable[str]) -> dict[str, Any]:
+    """`match.lr=0.01` and its like as the nested changes that `config.Config.changed` takes; in one text several stand with spaces between them.
+
+    A value is read as JSON, what commas part as a tuple (`match.per_class=1,2`), and what is neither as a word. Raises ConfigError for anything that is
+    not PART.NAME=VALUE; which names and values there are `changed` says.
+    """
+    changes: dict[str, Any] = {}
+    for setting in settings.split() if isinstance(settings, str) else settings:
+        name, found, value = setting.partition("=")
+        part, dot, key = name.partition(".")
+        if not found or not dot:
+            raise ConfigError(f"{setting!r} is no setting: write PART.NAME=VALUE, such as match.iterations=50.")
+        changes.setdefault(part, {})[key] = _value(value)
+    return changes
+
+
+def _value(text: str) -> Any:
+    for written in (text, f"[{text.rstrip(',')}]"):
+        try:
+            parsed = json.loads(written)
+        except ValueError:
+            continue
+        return tuple(parsed) if isinstance(parsed, list) else parsed
+    return text

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from hoptm import profiles
-from hoptm.config import METHODS, PROFILES, configure, from_dict, generator, hash_of, resolved
+from hoptm.config import DESCRIBED, METHODS, PROFILES, PROFILES_DESCRIBED, configure, from_dict, generator, hash_of, resolved
 from hoptm.descent import Moments, sgd
 from hoptm.errors import ConfigError
+from hoptm.settings import changes_of
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -163,3 +164,67 @@ def test_a_window_that_is_to_grow_can(dataset, method):
         assert found.match.optimiser == "adam"
     else:
         assert found.changed(method="endpoint", match={"window": "fixed", "labels": "hard"}) == plain
+
+
+def test_every_method_and_profile_is_described_in_a_line_of_its_own():
+    assert tuple(DESCRIBED) == METHODS and tuple(PROFILES_DESCRIBED) == PROFILES == tuple(profiles.FILL)
+    for known in (DESCRIBED, PROFILES_DESCRIBED):
+        assert len(set(known.values())) == len(known) and all(words and "\n" not in words and not words.endswith(".") for words in known.values())
+    with pytest.raises(KeyError):
+        profiles.of_method("magic", configure("phantom", method="endpoint", ipc=1, seed=0, profile="smoke"))
+
+
+MEANT = {
+    "soft labels": lambda config: config.match.labels != "hard",
+    "growing window": lambda config: config.match.window == "growing" and config.match.labels != "hard",
+    "window of start epochs grows": lambda config: config.match.window == "growing" and config.match.labels == "hard",
+    "VAE draws": lambda config: config.latent.rendering == "decoded" and config.latent.initial == "real" and not _extra(config),
+    "half the resolution": lambda config: config.latent.rendering == "upsampled",
+    "mask": lambda config: config.match.mask != "sticky" or config.match.threshold is not None,
+    "shape potential": lambda config: config.match.shape_weight > 0,
+    "velocity": lambda config: config.match.orders[:1] > (0.0,),
+    "curvature": lambda config: config.match.orders[1:2] > (0.0,),
+    "torsion": lambda config: config.match.orders[2:3] > (0.0,),
+    "truncated": lambda config: config.match.gradient == "truncated",
+    "inner step": lambda config: config.match.step_sizes_of == "each",
+    "adaptive end": lambda config: config.match.end == "adaptive" and config.match.optimiser == "adam",
+    "nearest to the expert's end": lambda config: config.match.end == "adaptive" and config.match.optimiser == "sgd",
+    "no path": lambda config: config.match.position_weight == 0,
+    "momentum 0.9": lambda config: config.experts.momentum == 0.9 and config.experts.decay == "cosine",
+    "flat minima": lambda config: config.experts.optimiser == "flat",
+    "averaged": lambda config: config.experts.averaging > 0,
+    "k-means": lambda config: config.latent.initial == "kmeans",
+    "draws from the prior": lambda config: config.latent.initial == "prior",
+    "prior of the VAE": lambda config: config.latent.prior_weight > 0,
+    "angles between codes": lambda config: config.latent.shape_weight > 0,
+}
+"""Words of a description and the setting that they stand for."""
+
+
+def _extra(config):
+    return config.latent.prior_weight or config.latent.shape_weight or config.match.shape_weight
+
+
+@pytest.mark.parametrize("words", MEANT)
+def test_descriptions_say_what_methods_set(words):
+    """The methods whose line has these words are those that set it over a profile that sets nothing of the kind."""
+    set_by = {method for method in METHODS if MEANT[words](configure("phantom", method=method, ipc=1, seed=0, profile="fast"))}
+    assert {method for method in METHODS if words in DESCRIBED[method].replace("without the mask", "")} == set_by
+
+
+def test_settings_as_they_are_typed():
+    assert changes_of("match.inner_loss=prior match.per_class=1,2 match.lr=0.01") == {"match": {"inner_loss": "prior", "per_class": (1, 2), "lr": 0.01}}
+    assert changes_of(["latent.initial=noise", "match.orders=0,0,0,0.2", "match.orders_rise=0.5"]) == {
+        "latent": {"initial": "noise"},
+        "match": {"orders": (0, 0, 0, 0.2), "orders_rise": 0.5},
+    }
+    assert changes_of("match.orders=0.5, match.start_epochs=[0,3] match.threshold=null")["match"] == {
+        "orders": (0.5,),
+        "start_epochs": (0, 3),
+        "threshold": None,
+    }
+    assert changes_of("") == {} and changes_of("experts.optimiser=a,b") == {"experts": {"optimiser": "a,b"}}
+    assert configure("phantom", method="endpoint", ipc=1, seed=0).changed(**changes_of("match.per_class=1,2")).budget == (1, 2)
+    for wrong in ("lr=1", "match.lr", "match.per_class=[1, 2]"):
+        with pytest.raises(ConfigError, match=r"PART\.NAME=VALUE"):
+            changes_of(wrong)

@@ -35,6 +35,13 @@ def grid(folder: Path, text: str = GOOD) -> Path:
     return folder / "g.toml"
 
 
+def test_settings_of_a_grid_are_those_of_its_cells(tmp_path):
+    cell = read_grid(grid(tmp_path, GOOD.replace("seed = 0", 'seed = 0\nsettings = "match.inner_loss=prior match.student_momentum=0.5"'))).cells[0]
+    assert (cell.config().match.inner_loss, cell.config().match.student_momentum) == ("prior", 0.5)
+    with pytest.raises(ConfigError, match=r"match\.colour"):
+        read_grid(grid(tmp_path, GOOD.replace("seed = 0", 'seed = 0\nsettings = "match.colour=1"')))
+
+
 def test_every_combination_is_a_cell_with_the_name_of_its_record(tmp_path):
     found = read_grid(grid(tmp_path))
     assert [cell.name for cell in found.cells] == [f"phantom:450-smoke-{method}-ipc{ipc}-seed0" for method in ("published", "random") for ipc in (1, 2)]

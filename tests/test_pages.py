@@ -17,6 +17,8 @@ sys.path.insert(0, str(BOOK))
 import build  # noqa: E402
 import pages  # noqa: E402
 
+from hoptm.profiles import DESCRIBED, PROFILES_DESCRIBED  # noqa: E402
+
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 NOTATION = (BOOK / "notation.md").read_text(encoding="utf-8")
 GLOSSARY = (BOOK / "glossary.md").read_text(encoding="utf-8")
@@ -68,6 +70,14 @@ def test_the_worked_loss_is_ten_lines() -> None:
 def test_the_reference_has_every_module_once() -> None:
     listed = [module for room in pages.rooms_of(CONTRIBUTING) for module in room.modules]
     assert sorted(listed) == sorted(MODULES), "the table of CONTRIBUTING.md and the modules of hoptm part"
+
+
+def test_the_reference_lists_every_method_and_profile_with_its_meaning() -> None:
+    page = pages.module_part("profiles")
+    for known in (DESCRIBED, PROFILES_DESCRIBED):
+        for name, words in known.items():
+            assert f"| `{name}` | {pages.escaped(words)} |" in page
+    assert page.index("### DESCRIBED") < page.index("| `endpoint`") < page.index("| `paper`")
 
 
 @pytest.mark.parametrize("room", pages.rooms_of(CONTRIBUTING), ids=lambda room: room.modules[0])
