@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from hoptm.evaluate import Evaluation
-from hoptm.intervals import interval
+from hoptm.intervals import network_interval
 from hoptm.records import versions
 from hoptm.synthetic import SyntheticSet
 
@@ -46,7 +46,12 @@ class Card:
         """The card for a terminal."""
         lines = [self.title, "=" * min(len(self.title), 100), ""]
         lines += [f"warning: {words}" for words in self.warnings] + [""] * bool(self.warnings)
-        lines += [*_rows(self.facts), "", "scores on test", *(_rows(self.scores) or ["  none stored; make them with: hoptm evaluate FILE"])]
+        lines += [
+            *_rows(self.facts),
+            "",
+            "scores on test",
+            *(_rows(self.scores) or ["  none stored; for a copy of the file that has them: hoptm evaluate FILE --out COPY"]),
+        ]
         lines += ["", "privacy", *(f"  {words}" for words in self.privacy)]
         if self.looks:
             lines += ["", "looks at validation"]
@@ -166,7 +171,7 @@ def _scores(scores: Any) -> list[tuple[str, str]]:
         for score, numbers in values.items():
             words = f"{numbers[0]:.3f}, one network"
             if len(numbers) > 1:
-                found = interval(numbers)
+                found = network_interval(numbers)
                 words = f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] over {found.n} networks of one seed{', wide' if found.wide else ''}"
             rows.append((f"{name} {score.replace('_', ' ')}", words))
     return rows

@@ -1,14 +1,15 @@
 """The commands, for people who do not open notebooks.
 
-`hoptm distill` makes a synthetic set, `hoptm evaluate` judges one beside random real images, `hoptm card` shows what a
-file says of itself, `hoptm audit` what it gives away, `hoptm export` writes it for other programs, `hoptm verify` replays frozen numbers of the published
-method, `hoptm reproduce` runs a grid of notebooks.
+`hoptm distill` makes a synthetic set by one of the methods that `hoptm methods` explains, `hoptm evaluate` judges one beside random real images and can
+write its scores into a copy of its file, `hoptm card` shows what a file says of itself, `hoptm audit` what it gives away, `hoptm export` writes it for
+other programs, `hoptm verify` replays frozen numbers of the published method, `hoptm reproduce` runs a grid of notebooks.
 With `--json` the standard output holds one JSON object and nothing else; progress and estimates go to standard error.
 """
 
 import dataclasses
 import json
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,13 @@ import torch
 
 from hoptm import audit as leaks
 from hoptm import verify as golden
-from hoptm.baselines import random_subset
+from hoptm.arms import arm as arm_of
+from hoptm.card import SCORES, described
 from hoptm.card import card as card_of
-from hoptm.card import described
 from hoptm.card_page import page
-from hoptm.config import METHODS, PROFILES, Config, configure, from_dict, generator
+from hoptm.config import DESCRIBED, METHODS, PROFILES, PROFILES_DESCRIBED, Config, configure, from_dict
 from hoptm.cost import estimate
-from hoptm.data import Splits, load, single_label
+from hoptm.data import Selectable, Splits, load, single_label
 from hoptm.distill import distill as run_distillation
 from hoptm.errors import ConfigError, FileError, HoptmError
 from hoptm.evaluate import Evaluation
@@ -33,14 +34,17 @@ from hoptm.experts import experts
 from hoptm.exports import to_folder, to_npz
 from hoptm.files import write_text
 from hoptm.grids import price, priced, read_grid
+from hoptm.intervals import Interval, network_interval
 from hoptm.networks import network
 from hoptm.pipelines import AuditSettings
 from hoptm.privacy_card import of_report, of_set
 from hoptm.records import commit, device_words, peak_bytes, versions
+from hoptm.settings import changes_of
 from hoptm.synthetic import SyntheticSet
 from hoptm.synthetic import load as load_set
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+_WORDS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "AUC", "worst_recall": "worst-class recall", "ece": "ECE (0 is best)"}
 _EXPORTS = {"folder": to_folder, "npz": to_npz}
 _SIZE = click.option("--size", type=click.IntRange(8, 1024), default=None, help="Image size in pixels (a folder is resized; MedMNIST has 28, 64, 128, 224).")
 
@@ -59,25 +63,28 @@ def cli() -> None:
     type=click.Choice(METHODS),
     default="endpoint",
     show_default=True,
-    help="endpoint: the end point alone. published: with shape potential and mask.",
+    metavar="NAME",
+    help="endpoint: the end point alone. published: with shape potential and mask. `hoptm methods` lists all and says what each does.",
 )
 @click.option(
     "--profile",
     type=click.Choice(PROFILES),
     default="fast",
     show_default=True,
-    help="smoke: seconds. fast: two cores. colab: one GPU. paper: the published setting.",
+    help=" ".join(f"{name}: {words}." for name, words in PROFILES_DESCRIBED.items()),
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws experts, initial images, batches and augmentation.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file to write, ending in .safetensors.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as match.iterations=50 or match.lr=0.01. Repeatable.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting, such as match.iterations=50 or match.per_class=1,2. Repeatable."
+)
 @_SIZE
 @_JSON
 def distill(dataset: str, ipc: int, method: str, profile: str, seed: int, out: Path, settings: tuple[str, ...], size: int | None, as_json: bool) -> None:
     """Make a synthetic set. Stop with Ctrl-C at any time: the same command goes on from there."""
     _check_out(out)
-    config = configure(_name(dataset), method=method, ipc=ipc, seed=seed, profile=profile).changed(**_changes(settings))
-    splits = _load(dataset, size)
+    config = configure(_name(dataset), method=method, ipc=ipc, seed=seed, profile=profile).changed(**changes_of(settings))
+    splits = _load(dataset, size).without_test
     _say(str(estimate(config, splits)))
     state = out.with_name(out.name + ".state")
     if state.exists():
@@ -101,10 +108,14 @@ def distill(dataset: str, ipc: int, method: str, profile: str, seed: int, out: P
 @click.option("--dataset", default=None, help="Where the real data are; default: the name in the file.")
 @click.option("--profile", type=click.Choice(PROFILES), default=None, help="Evaluation settings of another profile; default: the file's own.")
 @click.option("--seed", type=int, default=None, help="Seed of the evaluation networks and the random images; default: the file's own.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Also write a copy of FILE whose card has these scores.")
 @_SIZE
 @_JSON
-def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | None, size: int | None, as_json: bool) -> None:
-    """Train fresh networks on a synthetic set and on as many random real images; the recipe of each is chosen on validation."""
+def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | None, out: Path | None, size: int | None, as_json: bool) -> None:
+    """Train fresh networks on a synthetic set and on as many random real images; the recipe of each is chosen on validation.
+
+    Random images have the labels that the set has: where it carries soft ones, those of experts, which are read from the cache or trained now.
+    """
     made = load_set(file)
     config = _config_of(made, file, profile)
     if profile is not None:
@@ -114,13 +125,40 @@ def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | N
         config = config.changed(seed=seed)
     splits = _load(dataset or _source(made, file), size or made.images.shape[-1])
     _check_fit(made, splits, file)
+    if out is not None:
+        _check_out(out)
+        _check_source(made, splits, file)
+    rival = "random" if made.soft is None else "random-teacher"
     if made.soft is not None:
-        _say("note: this set carries soft labels and is trained with them; the random images have hard ones. The two rows are not one comparison.")
+        _say("note: this set carries soft labels, so the random images get labels of experts, too.")
     began = time.perf_counter()
-    real = random_subset(splits, config.budget, generator(config.seed, "random images"))
+    real = arm_of(rival, config, splits.without_test)
     arms = {"set": _judge(made, config, splits), "random": _judge(real, config, splits)}
-    report = {name: found.as_dict() for name, found in arms.items()} | {"file": str(file), "seconds": time.perf_counter() - began, **_provenance()}
-    _answer(as_json, report, _table(arms, config))
+    report = {name: found.as_dict() for name, found in arms.items()} | {
+        "intervals": {name: {score: dataclasses.asdict(sure) for score, sure in _sure(found).items()} for name, found in arms.items()},
+        "rival": rival, "file": str(file), "seconds": time.perf_counter() - began, **_provenance(),
+    }  # fmt: skip
+    if out is not None:
+        described(made, scores=arms).save(out, half="stored" in made.info)
+        _say(f"wrote {out}, a copy of {file} whose card has these scores")
+    _answer(as_json, report | ({} if out is None else {"out": str(out)}), _table(arms, rival))
+
+
+@cli.command()
+@_JSON
+def methods(as_json: bool) -> None:
+    """List every method and every profile of `hoptm distill`, and say what each does."""
+    parts = {"--method": DESCRIBED, "--profile": PROFILES_DESCRIBED}
+    lines = []
+    for option, known in parts.items():
+        lines += [f"{option}", *(_hanging(name, words) for name, words in known.items()), ""]
+    words = "A method is what it sets over its profile; --set changes any setting of it. What the settings mean: hoptm.settings, in the book's reference."
+    _answer(as_json, {option.strip("-"): dict(found) for option, found in parts.items()}, "\n".join([*lines, textwrap.fill(words, 80)]))
+
+
+def _hanging(name: str, words: str) -> str:
+    """A name and what it means on lines of 80 characters at most."""
+    return textwrap.fill(words, 80, initial_indent=f"  {name:16s}  ", subsequent_indent=" " * 20)
 
 
 @cli.command()
@@ -181,7 +219,7 @@ def audit(
     chosen = AuditSettings(**{"seed": seed, **_audit_changes(settings)})
     splits, names = _load(what, size), arms or leaks.ARMS
     folder = out / f".{_name(what).replace(':', '-')}-seed{chosen.seed}.shadows"
-    _say(leaks.estimate(splits, chosen, names, folder))
+    _say(leaks.estimate(splits.without_test, chosen, names, folder))
     report = leaks.run(splits, chosen, folder, names)
     written = leaks.write(report, folder, out)
     _say(f"wrote {written}; the shadows stay in {folder} until you delete it")
@@ -196,7 +234,7 @@ def audit(
 def _audit_file(file: Path, out: Path, arm: str | None, known: Path | None, as_json: bool) -> None:
     _check_out(out)
     made = load_set(file)
-    splits = _load(_source(made, file), made.images.shape[-1])
+    splits = _load(_source(made, file), made.images.shape[-1]).without_test
     _check_fit(made, splits, file)
     _say(f"estimate: seconds; {len(made.labels)} images are compared with {len(splits.train)} of train and the held-out ones")
     section = of_set(made, splits)
@@ -210,7 +248,7 @@ def _audit_file(file: Path, out: Path, arm: str | None, known: Path | None, as_j
 
 
 def _audit_changes(settings: tuple[str, ...]) -> dict[str, Any]:
-    changes = _changes(settings)
+    changes = changes_of(settings)
     names = {item.name for item in dataclasses.fields(AuditSettings)}
     unknown = [part for part in changes if part != "audit"] + [key for key in changes.get("audit", {}) if key not in names]
     if unknown:
@@ -286,12 +324,28 @@ def _judge(made: SyntheticSet, config: Config, splits: Splits) -> Evaluation:
     return judge(net, made, splits.val, splits.test, config.evaluation, config.seed)
 
 
-def _table(arms: dict[str, Evaluation], config: Config) -> str:
-    lines = [f"test scores, mean of {config.evaluation.networks} fresh networks, recipe chosen on validation for each row"]
-    for name, found in arms.items():
-        values = "  ".join(f"{score.replace('_', ' ')} {found.mean(score):.3f}" for score in ("accuracy", "balanced_accuracy", "auc"))
-        lines.append(f"{name:7s} {values}  ({found.recipe.optimiser} {found.recipe.lr:g}, {found.recipe.augmentation})")
-    return "\n".join(lines)
+def _sure(found: Evaluation) -> dict[str, Interval]:
+    """Each score's mean with its interval over networks; of a single network there is none."""
+    if len(found.scores) < 2:
+        return {}
+    return {score: network_interval([float(getattr(one, score)) for one in found.scores]) for score in SCORES}
+
+
+def _table(arms: dict[str, Evaluation], rival: str) -> str:
+    count = len(arms["set"].scores)
+    kind = f"mean of {count} fresh networks [95 % interval over networks of one set; other seeds are not in it]" if count > 1 else "one network, no interval"
+    beside = "random real images" if rival == "random" else "random real images under labels of experts"
+    lines = [textwrap.fill(f"scores on test: {kind}. random: as many {beside}. The recipe of each is chosen on validation.", 80)]
+    lines.append(f"{'':20s}" + "".join(f"{name:26s}" for name in arms).rstrip())
+    sure = {name: _sure(found) for name, found in arms.items()}
+    for score in SCORES:
+        cells = (
+            f"{found.mean(score):.3f}" + (f" [{sure[name][score].low:.3f}, {sure[name][score].high:.3f}]" if count > 1 else "") for name, found in arms.items()
+        )
+        lines.append(f"{_WORDS[score]:20s}" + "".join(f"{cell:26s}" for cell in cells).rstrip())
+    recipes = (f"{found.recipe.optimiser} {found.recipe.lr:g}, {found.recipe.augmentation}" for found in arms.values())
+    lines.append(f"{'recipe':20s}" + "".join(f"{recipe:26s}" for recipe in recipes).rstrip())
+    return "\n".join(lines + ["three networks or fewer: the intervals are wide"] * (1 < count <= 3))
 
 
 def _config_of(made: SyntheticSet, file: Path, profile: str | None) -> Config:
@@ -312,7 +366,7 @@ def _source(made: SyntheticSet, file: Path) -> str:
     return name
 
 
-def _check_fit(made: SyntheticSet, splits: Splits, file: Path) -> None:
+def _check_fit(made: SyntheticSet, splits: Selectable, file: Path) -> None:
     wanted, given = (*made.images.shape[1:], made.classes), (splits.channels, splits.size, splits.size, splits.classes)
     if wanted != given:
         words = f"{file} holds images and classes {wanted} and {splits.info.name} has {given} (channels, height, width, classes)"
@@ -321,20 +375,11 @@ def _check_fit(made: SyntheticSet, splits: Splits, file: Path) -> None:
         _say(f"note: {splits.info.name} is not the file that {file} was made from (other checksum); the scores are for the data named here.")
 
 
-def _changes(settings: tuple[str, ...]) -> dict[str, Any]:
-    """`match.lr=0.01` and its like as nested changes of a Config."""
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        name, found, value = setting.partition("=")
-        part, dot, key = name.partition(".")
-        if not found or not dot:
-            raise ConfigError(f"--set {setting}: write PART.NAME=VALUE, such as match.iterations=50.")
-        try:
-            parsed = json.loads(value)
-        except ValueError:
-            parsed = value
-        changes.setdefault(part, {})[key] = tuple(parsed) if isinstance(parsed, list) else parsed
-    return changes
+def _check_source(made: SyntheticSet, splits: Selectable, file: Path) -> None:
+    """Raises ConfigError for data that the set was not made from: its card would hold their scores under its own source."""
+    if made.info["source"].get("checksum") != splits.info.checksum:
+        words = f"{splits.info.name} is not what {file} was made from (other checksum), so its scores do not belong into that card"
+        raise ConfigError(f"{words}. Leave --out away, or name the data it was made from.")
 
 
 def _name(dataset: str) -> str:

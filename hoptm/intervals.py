@@ -1,4 +1,4 @@
-"""Intervals, each said to be over seeds or over test images and never a mixture; and verdicts on them."""
+"""Intervals, each said to be over seeds, over networks of one set or over test images and never a mixture; and verdicts on them."""
 
 import math
 from collections.abc import Sequence
@@ -35,8 +35,16 @@ class Interval:
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Student's t interval of a mean over seeds (or over networks): one value each. Raises ConfigError for fewer than two or one not finite."""
+    """Student's t interval of a mean over seeds: one value each. Raises ConfigError for fewer than two or one not finite."""
     return _student(values, level, "over seeds by Student's t")
+
+
+def network_interval(values: Sequence[float], level: float = 0.95) -> Interval:
+    """Student's t interval of a mean over fresh networks that were trained on one set: one value each.
+
+    It says how far the score of this set would move with other networks; other seeds of its making are not in it. Raises as `interval`.
+    """
+    return _student(values, level, "over networks of one set by Student's t")
 
 
 def paired_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Interval:
@@ -52,7 +60,7 @@ def paired_interval(first: Sequence[float], second: Sequence[float], level: floa
 def _student(values: Sequence[float], level: float, kind: str) -> Interval:
     count = len(values)
     if count < 2:
-        raise ConfigError(f"an interval over seeds needs two values or more, not {count}. Run more seeds.")
+        raise ConfigError(f"an interval {kind} needs two values or more, not {count}. Run more seeds or networks.")
     _check_level(values, level)
     mean = math.fsum(values) / count
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))

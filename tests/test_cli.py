@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hoptm import cli
 from hoptm.cli import main
+from hoptm.config import DESCRIBED, PROFILES_DESCRIBED
+from hoptm.data import Selectable
 from hoptm.synthetic import load as load_set
 
 SMOKE = ["--ipc", "1", "--profile", "smoke", "--seed", "1"]
@@ -68,7 +71,81 @@ def test_evaluate_puts_random_images_beside_the_set(made):
         assert len(report[arm]["scores"]) == 2 and 0 <= report[arm]["scores"][0]["auc"] <= 1
         assert report[arm]["recipe"]["optimiser"] in ("sgd", "adamw")
     plain = hoptm("evaluate", made[0], "--dataset", "phantom:450")
-    assert "random" in plain.stdout and "auc" in plain.stdout
+    assert "random" in plain.stdout and "AUC" in plain.stdout
+
+
+SCORES = ("accuracy", "balanced accuracy", "AUC", "worst-class recall", "ECE")
+
+
+def test_evaluate_prints_five_scores_with_intervals_over_networks(made):
+    done = hoptm("evaluate", made[0], "--dataset", "phantom:450", "--json")
+    report, plain = json.loads(done.stdout), hoptm("evaluate", made[0], "--dataset", "phantom:450").stdout
+    assert max(map(len, plain.splitlines())) <= 80
+    rows = {name: line for line in plain.splitlines() for name in SCORES if line.startswith(name)}
+    assert set(rows) == set(SCORES) and all(line.count("[") == 2 for line in rows.values()), plain
+    words = " ".join(plain.split())
+    assert "2 fresh networks [95 % interval over networks of one set; other seeds are not in it]" in words and "the intervals are wide" in words
+    for arm in ("set", "random"):
+        for score, sure in report["intervals"][arm].items():
+            values = [one[score] for one in report[arm]["scores"]]
+            assert sure["n"] == 2 and "over networks of one set" in sure["kind"] and "seeds" not in sure["kind"]
+            assert sure["low"] <= sure["mean"] == pytest.approx(sum(values) / 2) and sure["mean"] <= sure["high"]
+    assert set(report["intervals"]["set"]) == {"accuracy", "balanced_accuracy", "auc", "worst_recall", "ece"}
+
+
+def test_evaluate_writes_a_copy_whose_card_has_the_scores(made, tmp_path):
+    before, copy = made[0].read_bytes(), tmp_path / "scored.safetensors"
+    assert "none stored; for a copy of the file that has them: hoptm evaluate FILE --out COPY" in hoptm("card", made[0]).stdout
+    done = hoptm("evaluate", made[0], "--dataset", "phantom:450", "--out", copy, "--json")
+    report, card = json.loads(done.stdout), hoptm("card", copy).stdout
+    assert report["out"] == str(copy) and made[0].read_bytes() == before
+    assert "none stored" not in card and len([line for line in card.splitlines() if "over 2 networks of one seed, wide" in line]) == 10
+    stored, whole = load_set(copy), load_set(made[0])
+    assert stored.info["scores"] == {arm: report[arm] for arm in ("set", "random")}
+    assert bool((stored.images == whole.images).all()) and {name: stored.info[name] for name in whole.info} == whole.info
+
+
+def test_scores_of_other_data_come_into_no_card(made, tmp_path):
+    for words in (("--dataset", "phantom:450", "--out", tmp_path / "set.pt"), ("--dataset", "phantom:540", "--out", tmp_path / "set.safetensors")):
+        assert refused(hoptm("evaluate", made[0], *words), "--out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_soft_labels_are_judged_beside_soft_labels(tmp_path):
+    words = ("distill", "--dataset", "phantom:450", *SMOKE, "--method", "teacher", "--set", "evaluation.networks=1", "--out", tmp_path / "soft.safetensors")
+    assert hoptm(*words).returncode == 0
+    done = hoptm("evaluate", tmp_path / "soft.safetensors", "--out", tmp_path / "scored.safetensors")
+    assert done.returncode == 0 and "labels of experts, too" in done.stderr and "under labels of experts" in " ".join(done.stdout.split())
+    assert "one network, no interval" in " ".join(done.stdout.split()) and "[" not in done.stdout
+    assert json.loads(hoptm("evaluate", tmp_path / "soft.safetensors", "--json").stdout)["rival"] == "random-teacher"
+
+
+def test_methods_are_listed_and_explained():
+    done = hoptm("methods")
+    assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
+    words = " ".join(done.stdout.split())
+    assert all(f"{name} {meaning}" in words for known in (DESCRIBED, PROFILES_DESCRIBED) for name, meaning in known.items())
+    assert json.loads(hoptm("methods", "--json").stdout) == {"method": dict(DESCRIBED), "profile": dict(PROFILES_DESCRIBED)}
+    told = " ".join(hoptm("distill", "--help").stdout.split())
+    assert "`hoptm methods` lists all" in told and all(f"{name}: {meaning}." in told for name, meaning in PROFILES_DESCRIBED.items())
+
+
+def test_what_learns_is_handed_no_test_split(tmp_path, monkeypatch):
+    given = []
+
+    def noted(function):
+        def call(*words, **others):
+            given.extend(type(word) for word in words if isinstance(word, Selectable))
+            return function(*words, **others)
+
+        return call
+
+    for name in ("experts", "run_distillation", "arm_of", "estimate", "of_set"):
+        monkeypatch.setattr(f"hoptm.cli.{name}", noted(getattr(cli, name)))
+    out = tmp_path / "set.safetensors"
+    assert hoptm("distill", "--dataset", "phantom:450", *SMOKE, "--set", "match.iterations=1", "--out", out).returncode == 0
+    assert hoptm("evaluate", out).returncode == 0 and hoptm("audit", out, "--out", tmp_path / "audited.safetensors").returncode == 0
+    assert given == [Selectable] * 5
 
 
 def test_a_set_without_a_source_is_refused_in_one_line(made, tmp_path):
