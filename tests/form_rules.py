@@ -31,8 +31,8 @@ SOURCED = {
 
 MAX_BYTES = 400_000
 ENDING = ["Summary", "Exercises", "Solutions", "References"]
-BESIDE = {"size", "table", "method"}
-"""Parameters of a notebook of `reproduce` that may stand beside the configuration: an arm of real images is no method of it."""
+BESIDE = {"size", "table", "method", "settings"}
+"""Parameters of a notebook of `reproduce` that may stand beside the configuration: an arm is no method of it, changed settings are all over it."""
 PARAMETERS = {"dataset", "profile", "seed"}
 TAGS = {"setup", "parameters", "run", "solution", "hide-input", "hide-cell", "hide-output", "nbval-ignore-output"}
 

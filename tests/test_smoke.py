@@ -11,10 +11,13 @@ import form_rules
 import nbformat
 import pytest
 
+from hoptm import notebooks
+from hoptm.synthetic import load
+
 BOOK = Path(__file__).resolve().parent.parent / "book"
 UNUSUAL: dict[str, str] = {
     "dataset": "phantom:900", "profile": "smoke", "seed": "7919", "ipc": "2", "method": "published", "out": "out/unusual.safetensors",
-    "size": "28", "table": "table2",
+    "size": "28", "table": "table2", "settings": "match.inner_loss=prior",
 }  # fmt: skip
 """What each parameter is set to; none is a default of any notebook but `dataset` and `method`, which then take the other value."""
 OTHERWISE = {"method": "endpoint"}
@@ -62,6 +65,26 @@ def test_smoke(notebook_path: str, tmp_path: Path) -> None:
             assert Path(value).is_file(), f"nothing was written to {value}"
         else:
             assert f"{name}={value}" in said, f"{name} is not {value} in {said}"
+    if "settings" in values:
+        assert load(values["out"]).info["config"]["match"]["inner_loss"] == "prior", "the settings did not reach the set"
+
+
+@pytest.mark.timeout(400)
+def test_a_set_with_soft_labels_is_judged_beside_random_images_with_soft_labels(tmp_path: Path) -> None:
+    values = {
+        "dataset": "phantom:900",
+        "profile": "smoke",
+        "method": "teacher",
+        "out": str(tmp_path / "set.safetensors"),
+        "settings": "match.student_momentum=0.5",
+    }
+    notebooks.run_notebook(BOOK / "reproduce" / "distill.ipynb", tmp_path / "executed.ipynb", values, cwd=tmp_path)
+    said = "\n".join(text for cell in nbformat.read(tmp_path / "executed.ipynb", as_version=4).cells for text in form_rules.texts(cell))
+    assert "random real images with soft labels of the same experts" in said and "random real, teacher's labels" in said
+    records = sorted(path.name for path in tmp_path.glob("*.json"))
+    assert records == ["phantom:900-smoke-random-teacher-ipc1-seed0.json", "phantom:900-smoke-teacher-ipc1-seed0.json"]
+    made = load(values["out"])
+    assert made.soft is not None and made.info["config"]["match"]["student_momentum"] == 0.5
 
 
 def test_a_parameter_without_effect_is_seen() -> None:
