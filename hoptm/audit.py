@@ -38,6 +38,8 @@ DP_SGD = (0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
 SHIFTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Planted shifts, in standard deviations of an image's score, at which the power of the test is stated."""
 _CURVE_POINTS = 80
+_OVER_SHADOWS = "over shadows, which share one pool of images, by Student's t"
+"""Kind of the intervals of test scores. Shadows share about half of their images, two by two, so other pools would spread more than this says."""
 
 
 def run(
@@ -212,7 +214,7 @@ def _judged(made: Plan, folder: Path, arm: str) -> dict[str, Any]:
                 found = attack(scores[:, where], member[:, where], chance)
                 curve = thinned(roc(likelihood_ratios(scores[:, where], member[:, where]), member[:, where]))
                 attacks[threat][name] = {**_plain(found), "curve": [curve.fpr.tolist(), curve.tpr.tolist()]}
-    scores_on_test = {name: dataclasses.asdict(interval([info[name] for info in infos])) for name in ("auc", "balanced_accuracy")}
+    scores_on_test = {name: {**dataclasses.asdict(interval([info[name] for info in infos])), "kind": _OVER_SHADOWS} for name in ("auc", "balanced_accuracy")}
     direct: dict[str, Any] = {name: [info[name] for info in infos] for name in ("nearest_is_member", "ranks", "candidates") if name in infos[0]}
     direct |= {"found": _found(infos)} if "shares" in infos[0] else {}
     return {"attacks": attacks, "test": scores_on_test, "direct": direct, "seconds": sum(info["seconds"] for info in infos), "said": infos[0]["said"]}
@@ -263,13 +265,18 @@ def write(report: Mapping[str, Any], folder: Path, out: Path) -> Path:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """A stored report. Raises FileError for one that is missing or damaged."""
+    """A stored report. Raises FileError for one that is missing or damaged.
+
+    Reports of earlier versions call the intervals of their test scores 'over seeds'; they are over shadows, and are named so here.
+    """
     path = folder / "audit.json"
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not {"arms", "settings", "threats"} <= set(found):
             raise ValueError("parts are missing")
-    except (OSError, ValueError) as error:
+        for one in (score for arm in found["arms"].values() for score in arm.get("test", {}).values()):
+            one["kind"] = _OVER_SHADOWS
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise FileError(f"{path}: no report of an audit ({error}). Make one with: hoptm audit") from error
     return found
 

@@ -92,7 +92,7 @@ class Shadow:
     @property
     def net(self) -> Network:
         """The network of experts, students and audited models."""
-        return network(NetworkConfig(width=self.settings.width), channels=self.splits.channels, classes=self.splits.classes, size=self.splits.size)
+        return _network(self.settings, self.splits.channels, self.splits.classes, self.splits.size)
 
     def chance(self, *name: str | int) -> torch.Generator:
         """Randomness of this shadow alone."""
@@ -117,10 +117,16 @@ Pipeline: TypeAlias = Callable[[Shadow], Outcome]
 
 
 def _of_set(shadow: Shadow, images: Tensor, labels: Tensor, measured: Standardisation, decoder: Decoder | None = None, **said: Any) -> Outcome:
-    """Train the models of a set by a recipe that is fixed in advance, and let the set out with them."""
+    """Train the models of a set by a recipe that is fixed in advance, and let the set out with them. Reads the set alone and nothing of train, not even
+    its shape, so that what follows a release stays post-processing."""
+    net = _network(shadow.settings, images.shape[1], shadow.splits.classes, images.shape[2])
     recipe, settings = Recipe("adamw", 2e-3, "none", shadow.settings.model_steps), EvaluationConfig()
-    thetas = [train_network(shadow.net, images, labels, recipe, settings, shadow.chance("model", index)) for index in range(shadow.settings.models)]
-    return Outcome(shadow.net, tuple(thetas), measured, measured.invert(images), decoder, said)
+    thetas = [train_network(net, images, labels, recipe, settings, shadow.chance("model", index)) for index in range(shadow.settings.models)]
+    return Outcome(net, tuple(thetas), measured, measured.invert(images), decoder, said)
+
+
+def _network(settings: AuditSettings, channels: int, classes: int, size: int) -> Network:
+    return network(NetworkConfig(width=settings.width), channels=channels, classes=classes, size=size)
 
 
 def real_subset(shadow: Shadow) -> Outcome:

@@ -2,21 +2,25 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from test_sealed import Poisoned
 from toy_sets import toy
 
 from hoptm import audit
 from hoptm.audit import plan, read, report, run, scores_of, shadow_of, thinned, write
 from hoptm.audit_plan import GROUPS, reserves
 from hoptm.config import generator
-from hoptm.data import Splits, Train, load
+from hoptm.data import Splits, Train, Validation, load
+from hoptm.dp_training import DpTraining
 from hoptm.errors import ConfigError, DataError, FileError
 from hoptm.membership import roc
 from hoptm.pipelines import PIPELINES, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline, redrawn
+from hoptm.results import stored
 from hoptm.vae import VaeConfig, untrained
 
 TINY = AuditSettings(
@@ -121,7 +125,38 @@ def test_the_whole_audit_without_a_signal_stays_at_chance(splits: Splits, tmp_pa
     assert inside >= 0.85 * len(verdicts)
     assert not any(one["detected"] for one in verdicts)
     assert sum(one["p"] <= 0.05 for one in verdicts) <= 0.12 * len(verdicts)
-    assert min(one["p"] for one in verdicts) > 0.05 / len(verdicts)
+
+
+def test_epsilon_is_chosen_on_validation_with_test_out_of_reach(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real pipelines, on shadows of their own, at one large and one tiny epsilon; the choice is kept, and read again."""
+    shut = dataclasses.replace(splits, test=Poisoned(splits.test.images, splits.test.labels))
+    monkeypatch.setattr(Poisoned, "shut", True)
+    made = plan(shut, dataclasses.replace(TINY, shadows=4))
+    monkeypatch.setattr(audit, "DP_SGD", (0.5, 50.0))
+    monkeypatch.setattr("hoptm.pipelines.DpTraining", partial(DpTraining, steps=6, batch=40))
+    monkeypatch.setattr(audit, "TUNING", (100,))
+    other = dataclasses.replace(shut, val=Validation(shut.val.images, (shut.val.labels + 1) % 3))
+    assert audit._on_validation("random", shut, made) != audit._on_validation("random", other, made)  # so validation is what it reads
+    with pytest.raises(AssertionError, match="touched"):
+        run(shut, made.settings, tmp_path / "whole", ["random"], progress=False)  # and an audit itself does read test
+    found = audit.match_dp_sgd(shut, made, tmp_path)
+    assert 0 <= found["wanted"] <= 1 and found["score"].endswith("validation, mean over 1 shadows")
+    assert [epsilon for epsilon, _ in found["tried"]] in ([0.5], [0.5, 50.0]) and found["epsilon"] == found["tried"][-1][0]
+    assert found["reached"] == (found["tried"][-1][1] >= found["wanted"])
+    monkeypatch.setattr(audit, "_on_validation", None)  # a choice that is kept is not made again
+    assert audit.match_dp_sgd(shut, made, tmp_path) == found
+    assert audit._named("dp-sgd", shut, made, tmp_path, None).args == (found["epsilon"],)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("scores", "epsilon", "reached"), [((0.6, 0.9, 0.0), 1.0, True), ((0.9, 0.0, 0.0), 0.1, True), ((0.6, 0.7, 0.75), 10.0, False)])
+def test_the_first_epsilon_that_is_good_enough_is_taken(
+    scores: tuple[float, ...], epsilon: float, reached: bool, splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = dict(zip(("dp-sgd-0.1", "dp-sgd-1", "dp-sgd-10"), scores, strict=True))
+    monkeypatch.setattr(audit, "DP_SGD", (0.1, 1.0, 10.0))
+    monkeypatch.setattr(audit, "_on_validation", lambda name, *_: {"pixel-real": 0.8, **of}[name])
+    found = audit.match_dp_sgd(splits, plan(splits, TINY), tmp_path)
+    assert (found["epsilon"], found["reached"], found["wanted"]) == (epsilon, reached, 0.8)
 
 
 def test_a_stopped_audit_goes_on_to_the_same_result(splits: Splits, tmp_path: Path) -> None:
@@ -156,10 +191,12 @@ def test_a_report_is_written_and_read(splits: Splits, tmp_path: Path) -> None:
     found = run(splits, few, tmp_path / "work", ["random"], progress=False)
     target = write(found, tmp_path / "work", tmp_path / "out")
     assert target.name == "phantom-900-seed0" and read(target) == json.loads(json.dumps(found))
-    stored = scores_of(tmp_path / "work", "random", 4)
-    assert set(stored) == {"confidence", "nearness"} and stored["confidence"].shape == (4, 420)
+    kept = scores_of(tmp_path / "work", "random", 4)
+    assert set(kept) == {"confidence", "nearness"} and kept["confidence"].shape == (4, 420)
     planted = found["arms"]["random"]["direct"]["found"]  # a real subset: every image is its own initialiser
     assert planted["hits"] == planted["images"] == 4 * 3 * few.ipc and planted["share"]["mean"] < 0.05
+    words = {score["kind"] for score in found["arms"]["random"]["test"].values()}
+    assert words == {"over shadows, which share one pool of images, by Student's t"}  # shadows are no seeds
     with pytest.raises(FileError, match="holds a report with random"):
         write({**found, "arms": {}}, tmp_path / "work", tmp_path / "out")
     assert set(report(splits, few, tmp_path / "work", ["pixel-noise"])["arms"]) == {"random"}  # what the folder holds is not forgotten
@@ -170,6 +207,13 @@ def test_a_report_is_written_and_read(splits: Splits, tmp_path: Path) -> None:
         audit.clear(tmp_path / "nowhere")
     audit.clear(tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def test_a_stored_report_says_over_shadows_whatever_it_was_stored_with() -> None:
+    folder = stored("audits") / "pneumoniamnist-seed0"
+    assert "over seeds by Student's t" in (folder / "audit.json").read_text()
+    kinds = {score["kind"] for arm in read(folder)["arms"].values() for score in arm["test"].values()}
+    assert kinds == {"over shadows, which share one pool of images, by Student's t"}
 
 
 def test_thinning_keeps_the_curve() -> None:

@@ -1,11 +1,13 @@
 """A release touches the data once, moves as little as it says when an image is replaced, and nothing after it reads an image."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from toy_sets import bright_halves, toy
 
+from hoptm import pipelines
 from hoptm.config import NetworkConfig, generator
 from hoptm.data import Test, Train
 from hoptm.dp_distillation import DpSettings, Release, clipped_means, described, distil_release, public, release
@@ -34,6 +36,31 @@ def test_poisoned_data_change_nothing_after_the_release(monkeypatch: pytest.Monk
     again, _, _ = distil_release(released, 3)
     assert torch.equal(images, again) and labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert fixed.mean == (0.5,) and fixed.std == (0.25,)
+
+
+def test_the_audited_pipeline_reads_no_image_after_its_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole arm of an audit: the models of the set are trained, and the set let out, from the release and public numbers."""
+    settings = pipelines.AuditSettings(ipc=2, canary_initialisers=1, model_steps=4, models=2, width=4)
+    monkeypatch.setattr(pipelines, "DpSettings", lambda epsilon: replace(SETTINGS, epsilon=epsilon))
+    shadow = lambda: pipelines.Shadow(3, toy(), torch.arange(4), settings)  # noqa: E731
+    whole = pipelines.dp_set(4.0, shadow())
+
+    def touched(*_: object) -> None:
+        raise AssertionError("real data were read after the release")
+
+    def last_look(train: Train, *words: Any) -> Release:
+        released = release(train, *words)
+        train.images.fill_(255)
+        train.labels.zero_()
+        monkeypatch.setattr(Train, "__getattribute__", touched)
+        return released
+
+    monkeypatch.setattr(pipelines, "release", last_look)
+    found = pipelines.dp_set(4.0, shadow())
+    assert found.images is not None and whole.images is not None and torch.equal(found.images, whole.images)
+    assert all(torch.equal(one, other) for one, other in zip(found.thetas, whole.thetas, strict=True)) and found.said == whole.said
+    with pytest.raises(AssertionError, match="after the release"):
+        pipelines.real_subset(pipelines.Shadow(3, toy(), torch.arange(4), settings))
 
 
 def test_nothing_but_the_release_depends_on_the_data() -> None:

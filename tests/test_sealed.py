@@ -13,20 +13,23 @@ from typing import Any
 
 import pytest
 import torch
-from toy_sets import net, toy
+from test_data_real import loaded
+from toy_sets import net, sealed, toy
 
 import hoptm
 from hoptm import arms, audit, audit_plan, cost, data, embeddings, evaluate, experts, fidelity, leaf, pipelines, runs, search
 from hoptm import baselines as real_sets
 from hoptm.baselines import herding, k_centre, k_means, natural_subset, random_subset
 from hoptm.card import card
-from hoptm.config import EvaluationConfig, NetworkConfig, configure, generator
+from hoptm.config import EvaluationConfig, NetworkConfig, configure, from_dict, generator
 from hoptm.data import Selectable, Splits, Train, Validation, single_label, standardisation
 from hoptm.distill import distill
 from hoptm.embeddings import PIXELS, trained_features
-from hoptm.evaluate import Recipe, choose_recipe, train_on
+from hoptm.evaluate import Recipe, choose_recipe, train_network, train_on
 from hoptm.matching_baselines import DistributionMatching, GradientMatching, distribution_matching, gradient_matching
+from hoptm.networks import network
 from hoptm.results import stored
+from hoptm.scores import predict, score
 from hoptm.synthetic import SyntheticSet, from_real, load, provenance
 
 SETTINGS = EvaluationConfig(steps=6, batch=16, networks=1, sgd_lrs=(0.01,), adamw_lrs=(0.002,))
@@ -98,8 +101,8 @@ def test_a_set_is_made_chosen_and_judged_without_test_until_the_last_call(way: s
     assert len(trained) == 1 and len(found.scores) == 1
 
 
-def test_stored_selections_were_made_on_validation(splits: Splits) -> None:
-    """A stored set says by what it was selected, and neither reading nor showing nor choosing a recipe for it needs test."""
+def test_stored_selections_have_the_form_of_looks_at_validation(splits: Splits) -> None:
+    """Names and iterations of all stored looks; that the numbers are those of validation is checked below, for the look that a set was kept for."""
     paths = sorted(stored("distilled").glob("*.safetensors"))
     assert paths
     for path in paths:
@@ -109,6 +112,26 @@ def test_stored_selections_were_made_on_validation(splits: Splits) -> None:
         every = made.info["config"]["match"]["validate_every"]
         assert [look["iteration"] for look in looks] == [every * (at + 1) for at in range(len(looks))]
         assert card(made).looks
+
+
+@pytest.mark.parametrize("name", ["tuned-endpoint", "tuned-published", "fast-endpoint"])
+def test_the_look_that_a_stored_set_was_kept_for_was_at_validation(name: str) -> None:
+    """Made again from the file and the validation split, with test shut: the stored scores come out, up to the bits of another CPU.
+
+    The images in a file are those of the best look, so this one can be repeated. Scores on test would differ by more.
+    """
+    whole = loaded("pneumoniamnist")
+    made, splits = load(stored("distilled") / f"pneumoniamnist-{name}-ipc1-seed0.safetensors"), sealed(whole, "test")
+    config = from_dict(made.info["config"])
+    judged, family = config.evaluation, network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    recipe = Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], config.match.look or config.match.augmentation, judged.steps)
+    theta = train_network(family, made.images, made.labels, recipe, judged, generator(config.seed, "validation look"))
+    best = max(made.info["selection"], key=lambda look: look[judged.select_by])
+    measured = lambda split: score(predict(family, theta, made.standardisation, split.images), split.labels)  # noqa: E731
+    again, elsewhere = measured(splits.val), measured(whole.test)
+    for key in ("accuracy", "balanced_accuracy", "auc"):
+        assert getattr(again, key) == pytest.approx(best[key], abs=0.005), key
+    assert max(abs(getattr(elsewhere, key) - best[key]) for key in ("accuracy", "balanced_accuracy", "auc")) > 0.01
 
 
 def test_types_keep_test_out_of_what_chooses() -> None:
