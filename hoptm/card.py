@@ -25,6 +25,9 @@ SCORES = ("accuracy", "balanced_accuracy", "auc", "worst_recall", "ece")
 NO_AUDIT = "No privacy audit was run on this set. Nothing is claimed about what it gives away of its training images."
 SAID_BY_FILE = "What follows is what the file says of itself; it was not checked when this card was made."
 NO_PROOF = "An attack that fails is no proof of privacy: only a guarantee, where one is stated, holds against attacks that nobody has tried."
+EARLIER = "A verdict marked so was made by an earlier test, a bootstrap over the set's images, which found leaks too often. Make it anew with: hoptm audit FILE"
+_BOOTSTRAP = re.compile(r"bootstrap over \d+ images; 0\.5 is chance$")
+"""How that test ends the row that it rests on."""
 _LONGEST, _MOST_ROWS = 300, 100
 
 
@@ -184,7 +187,10 @@ def _few(scores: Any) -> bool:
 def _privacy(audit: Any) -> list[str]:
     if not isinstance(audit, dict) or not audit:
         return [NO_AUDIT]
-    return [SAID_BY_FILE, *(f"{name}: {value}" for name, value in _flat(audit)), NO_PROOF]
+    rows = _flat(audit)
+    old = {name.partition(".")[0] for name, value in rows if _BOOTSTRAP.search(value)}
+    words = [f"{name}: {value}" + " (by an earlier test)" * (name.endswith(".verdict") and name.partition(".")[0] in old) for name, value in rows]
+    return [SAID_BY_FILE, *([EARLIER] if old else []), *words, NO_PROOF]
 
 
 def _looks(selection: Any) -> list[tuple[float, dict[str, float]]]:

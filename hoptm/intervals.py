@@ -71,7 +71,8 @@ def _student(values: Sequence[float], level: float, kind: str) -> Interval:
 def bootstrap_interval(correct: Bool[Tensor, "n"] | Float[Tensor, "n"], generator: torch.Generator, resamples: int = 2000, level: float = 0.95) -> Interval:
     """Percentile bootstrap interval of a mean over test images: `correct` holds one value an image, such as hit or miss.
 
-    It says how far the score would move with other test images for one trained network; it says nothing about seeds.
+    It says how far the score would move with other test images for one trained network; it says nothing about seeds. For hundreds of images: with a
+    handful its ends are little more than the smallest and the largest value and miss the truth far too often, so no verdict can rest on it there.
     Raises ConfigError for fewer than two images, fewer than 100 resamples, or a value that is not finite.
     """
     values = correct.detach().cpu().double()

@@ -1,7 +1,7 @@
 """The privacy section of a set's card: what was audited, against whom, and what came out with its intervals.
 
 Two sources: the set itself (its images against train and against held-out images), and the report of an audit of the pipeline that made
-it. The words never go beyond a measurement: an attack that failed is said to have failed.
+it. The words never go beyond a measurement: an attack that failed is said to have failed, and one that so few images cannot decide, to be undecided.
 """
 
 from collections.abc import Mapping
@@ -15,23 +15,24 @@ from hoptm.arms import first_images
 from hoptm.config import METHODS, from_dict, generator
 from hoptm.data import Selectable
 from hoptm.errors import ConfigError
-from hoptm.fidelity import nearness
-from hoptm.intervals import bootstrap_interval
-from hoptm.retrieval import against_held_out, retrieval
+from hoptm.fidelity import Preference, nearness, preference
+from hoptm.retrieval import Exchange, against_held_out, exchanged, retrieval
 from hoptm.synthetic import SyntheticSet
 
 NEAREST, MOVED = "nearest training image", "changed since the start"
 FOUND, MISSED = "leak found", "this attack found no leak; that does not show that there is none"
+FEW, COPIES = "too few images to tell", "leak found: copies of training images"
+LEVEL = 0.05 / 3
+"""Of each of the three tests that a card makes of a set, so that the card of a set that leaks nothing says 'leak found' with a chance of 5 % at most."""
 
 
 def of_set(made: SyntheticSet, splits: Selectable) -> dict[str, Any]:
     """The direct tests of one set, plain JSON: nearness to train beside held-out images, and retrieval of initialisers where they are known.
 
-    The interval of the nearness is a bootstrap over the synthetic images. Raises DataError when set and data do not fit.
+    All verdicts are those of exact or randomisation tests at `LEVEL`. Raises DataError when set and data do not fit.
     """
-    found = nearness(made, splits.train, splits.val)
-    sure = bootstrap_interval(found.closer_each, generator(0, "nearness"))
-    first, second = found.medians
+    found, test = nearness(made, splits.train, splits.val), preference(made, splits.train, splits.val)
+    (first, second), (copied, usual) = found.medians, found.copies
     section: dict[str, Any] = {
         "audited": f"the {len(made.labels)} images of this one set, directly; no shadow was trained for it",
         "threat": "an attacker who has the set and a list of candidate pictures",
@@ -39,8 +40,12 @@ def of_set(made: SyntheticSet, splits: Selectable) -> dict[str, Any]:
         NEAREST: {
             "distance": f"median {first:.4f} for synthetic images, {second:.4f} for {len(found.held_out)} held-out real ones (root mean square, pixels 0 .. 1)",
             "nearer than held-out": f"{found.nearer:.3f}; a smooth image lies nearer to all others, so this alone shows no copying",
-            "closer to train than to held-out": f"{found.closer:.3f} [{sure.low:.3f}, {sure.high:.3f}], bootstrap over {sure.n} images; 0.5 is chance",
-            "verdict": FOUND if sure.low > 0.5 else MISSED,
+            "closer to train than to held-out": f"{found.closer:.3f}; about 0.5 for unseen real images, on either side for smooth or noisy ones: no test",
+            "copies": f"{copied} of {test.count} within half a grey level of a training image; {usual} of {len(found.held_out)} held-out images, "
+            f"p = {found.copies_p:.3g} (Fisher's exact test)",
+            "nearest real image is in train": f"{test.hits} of {test.count}; {test.expected:.1f} expected where train and held-out images are alike to the set",
+            "test": f"{_p(test)}, exact: real images parted anew at random, class by class; for splits drawn image by image, whatever the set looks like",
+            "verdict": COPIES if found.copies_p <= LEVEL else _verdict(test),
         },
     }
     chosen = initialisers(made, splits)
@@ -62,19 +67,33 @@ def initialisers(made: SyntheticSet, splits: Selectable) -> Int64[Tensor, "n"] |
 
 
 def retrieved(made: SyntheticSet, splits: Selectable, chosen: Int64[Tensor, "n"]) -> dict[str, str]:
-    """Rows of a card: where initialisers stand among all training images, and among held-out images of their class, which decides the verdict."""
+    """Rows of a card: where initialisers stand among all training images, and among held-out images of their class; and a test, which decides the verdict."""
     images, real, held_out = made.standardisation.invert(made.images), splits.train.images.float() / 255, splits.val.images.float() / 255
     found = retrieval(images, real, chosen)
-    shares = torch.tensor(against_held_out(images, real, chosen, splits.train.labels, held_out, splits.val.labels))
-    sure, (low, high) = bootstrap_interval(shares, generator(0, "initialisers")), found.interval
+    shares = against_held_out(images, real, chosen, splits.train.labels, held_out, splits.val.labels)
+    drawn = from_dict(made.info["config"]).match.first_images == "random"
+    others, their = (held_out, splits.val.labels) if drawn else (held_out[:0], splits.val.labels[:0])
+    test = exchanged(images, real, chosen, splits.train.labels, others, their, generator(0, "initialisers"))
+    by = "held-out images of their class" if drawn else "each other class by class, as they were chosen and not drawn"
+    low, high = found.interval
     began = made.standardisation.apply(splits.train.images[chosen])
     return {
         MOVED: f"{float((made.images - began).square().mean().sqrt()):.3f} (root mean square, in standard deviations of a pixel)",
         "found at once": f"{found.hits} of {len(found.ranks)} [{low:.3f}, {high:.3f}] (Clopper-Pearson), by guessing 1 of {found.candidates}",
         "typical rank": f"{found.typical:.4f} of the list of all training images; 0.5 is chance",
-        "nearer held-out images of their class": f"{sure.mean:.3f} of them [{sure.low:.3f}, {sure.high:.3f}], bootstrap over {sure.n} images; 0.5 is chance",
-        "verdict": FOUND if sure.high < 0.5 else MISSED,
+        "nearer held-out images of their class": f"{sum(shares) / len(shares):.3f} of them, mean over {len(shares)} images; 0.5 is chance for drawn ones",
+        "test": f"{_p(test)}: initialisers exchanged at random with {by}",
+        "verdict": _verdict(test),
     }
+
+
+def _p(test: Preference | Exchange) -> str:
+    return f"p = {test.p:.3g} at a level of {LEVEL:.3g}, the smallest possible with so many images {test.least:.2g}"
+
+
+def _verdict(test: Preference | Exchange) -> str:
+    """Whether a test found something. Where the smallest p that it can have lies above the level, it cannot, and that is no failed attack."""
+    return FOUND if test.p <= LEVEL else MISSED if test.tells(LEVEL) else FEW
 
 
 def of_report(report: Mapping[str, Any], arm: str) -> dict[str, Any]:

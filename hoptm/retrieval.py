@@ -3,6 +3,7 @@
 A direct attack on the images themselves: no network is trained. Distances are root mean squares over pixels, 0 .. 1.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,23 @@ from torch import Tensor
 
 from hoptm.errors import DataError
 from hoptm.membership import clopper_pearson
+
+DRAWS = 1_999
+"""Random exchanges of initialisers in `exchanged`."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Whether synthetic images lie nearer to their own initialisers than to images that might as well have been these."""
+
+    p: float
+    """Share of random exchanges, the true choice counted in, in which the stand-ins lie as near on the whole."""
+    least: float
+    """The smallest p that the test could have: one over the number of possible exchanges, or over that of the draws."""
+
+    def tells(self, level: float) -> bool:
+        """Whether the test can reach the level at all with so many images."""
+        return self.least <= level
 
 
 @dataclass(frozen=True)
@@ -95,3 +113,37 @@ def against_held_out(
             raise DataError(f"no held-out image has class {int(label)}, so there is nothing to compare its initialisers with.")
         shares.append((int((alike <= mine).sum()) + 0.5) / (len(alike) + 1))
     return tuple(shares)
+
+
+def exchanged(
+    images: Float[Tensor, "n ..."],
+    real: Float[Tensor, "m ..."],
+    started: Sequence[int] | Int64[Tensor, "n"],
+    labels: Int64[Tensor, "m"],
+    held_out: Float[Tensor, "h ..."],
+    held_labels: Int64[Tensor, "h"],
+    chance: torch.Generator,
+) -> Exchange:
+    """A randomisation test, class by class: do images lie nearer to their own initialisers than if others had been drawn in their place?
+
+    Initialisers that are drawn at random from train, and held-out images of their class, are the same to a set that kept nothing of its
+    initialisers. So the true ones are exchanged for images drawn from both together, without replacement, and the ranks of their distances added
+    up. The level holds whatever the images look like, alike or not. Where the initialisers were not drawn but chosen, give no held-out images
+    (`held_out[:0]`): they are then exchanged among themselves, which asks whether an image knows its own from the others of its class.
+    Raises DataError when there is not one initialiser for each image, else as `distances`.
+    """
+    truth = torch.as_tensor(started)
+    if len(truth) != len(images):
+        raise DataError(f"{len(images)} images and {len(truth)} initialisers were given; each image has one.")
+    seen, drawn, ways = 0.0, torch.zeros(DRAWS, dtype=torch.float64), 0.0
+    for label in labels[truth].unique():
+        of_class = torch.nonzero(labels[truth] == label).flatten()
+        pool = torch.cat([real[truth[of_class]], held_out[held_labels == label]])
+        near = distances(images[of_class], pool)
+        ranks = torch.stack([(near < one[:, None]).sum(1) + 0.5 * (near == one[:, None]).sum(1) for one in near.T], dim=1).double()
+        count, size = ranks.shape
+        seen += float(ranks.diagonal().sum())
+        instead = torch.rand(DRAWS, size, generator=chance).argsort(dim=1)[:, :count]
+        drawn += ranks[torch.arange(count), instead].sum(dim=1)
+        ways += math.lgamma(size + 1) - math.lgamma(size - count + 1)
+    return Exchange((1 + int((drawn <= seen + 1e-9).sum())) / (DRAWS + 1), max(1 / (DRAWS + 1), math.exp(-ways)))

@@ -1,5 +1,6 @@
 """Fidelity and size, against brute force."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,11 @@ from toy_sets import net, toy
 from hoptm import fidelity
 from hoptm.baselines import random_subset
 from hoptm.config import EvaluationConfig, generator
-from hoptm.data import Standardisation, Validation, load, standardisation
-from hoptm.errors import DataError
+from hoptm.data import Splits, Standardisation, Train, Validation, load, standardisation
+from hoptm.errors import ConfigError, DataError
 from hoptm.evaluate import Recipe, train_on
-from hoptm.fidelity import compactness, nearest_distance, nearness, recognised
+from hoptm.fidelity import compactness, held_out_counts, nearest_distance, nearness, preference, recognised
+from hoptm.synthetic import from_real, provenance
 
 SETTINGS = EvaluationConfig(steps=40, batch=16, networks=1)
 
@@ -54,6 +56,80 @@ def test_a_smooth_image_is_near_to_all_and_a_copy_prefers_train() -> None:
     blurred = torch.nn.functional.avg_pool2d(unseen, 9, stride=1, padding=4, count_include_pad=False)
     smooth = nearness(replace(copies, images=blurred), splits.train, Validation(*halves[1]))
     assert smooth.nearer > 0.7 and abs(smooth.closer - 0.5) < 0.2 and smooth.closer < smooth.nearer - 0.1
+
+
+def test_what_may_be_held_out_is_counted_exactly() -> None:
+    """Against every way to part the images, and against the hypergeometric distribution where all weights are 1."""
+    weights, inside, outside = [1, 2, 2, 4], 4, 3
+    ways = list(itertools.combinations(range(7), outside))
+    sums = [sum(weights[one] for one in way if one < 4) for way in ways]
+    found = held_out_counts(weights, inside, outside)
+    assert found == pytest.approx([sums.count(value) / len(ways) for value in range(10)], abs=1e-12)
+    ones = held_out_counts([1] * 20, 900, 100)
+    assert ones == pytest.approx(stats.hypergeom(1000, 100, 20).pmf(range(21)), rel=1e-9, abs=1e-15)
+    with pytest.raises(ConfigError, match="cannot be among"):
+        held_out_counts([1] * 8, 4, 3)
+
+
+def test_copies_prefer_train_and_their_p_is_that_of_hypergeometric_draws() -> None:
+    splits = toy()
+    found = preference(random_subset(splits, 6, generator(0)), splits.train, splits.val)
+    p = float(stats.hypergeom(60, 20, 6).pmf(0)) ** 2  # 40 of train and 20 held out in each of two classes
+    assert (found.hits, found.count) == (12, 12) and found.expected == pytest.approx(8)
+    assert found.p == found.least == pytest.approx(p) and found.tells(0.025) and not found.tells(p / 2)
+    two = preference(random_subset(splits, 1, generator(0)), splits.train, splits.val)
+    assert two.least == pytest.approx((40 / 60) ** 2) and not two.tells(0.025)
+    held = from_real(
+        Splits(Train(splits.val.images, splits.val.labels), splits.val, splits.test, splits.info),
+        torch.arange(12),
+        provenance(splits, method="x", ipc=6, seed=0),
+    )
+    assert preference(held, splits.train, splits.val).hits == 0 and preference(held, splits.train, splits.val).p == pytest.approx(1.0)
+
+
+def test_images_that_are_all_alike_are_one_witness() -> None:
+    """Twelve equal images have one nearest image between them; by themselves they say next to nothing, though all twelve have it in train."""
+    splits = toy()
+    one = random_subset(splits, 1, generator(0))
+    many = replace(one, images=one.images[:1].repeat(12, 1, 1, 1), labels=torch.arange(12) % 2)
+    found = preference(many, splits.train, splits.val)
+    assert found.hits == 12 and found.p == found.least == pytest.approx(40 / 60)
+
+
+@pytest.mark.parametrize("size", [1, 5, 9])
+def test_images_that_train_never_held_pass_however_smooth_they_are(size: int) -> None:
+    """The share of false alarms at 5 % over 60 partings of one pool; a comparison with held-out images finds leaks in blurred ones far more often."""
+    splits = load("phantom:900")
+    pool = torch.cat([splits.train.images, splits.val.images, splits.test.images])
+    labels = torch.cat([splits.train.labels, splits.val.labels, splits.test.labels])
+    blurred = torch.nn.functional.avg_pool2d(pool.float() / 255, size, stride=1, padding=size // 2, count_include_pad=False)
+    alarms, first = 0, random_subset(splits, 4, generator(0))
+    for turn in range(60):
+        order = torch.randperm(len(pool), generator=generator(turn, "parting"))
+        ours, held, train = order[: len(first.labels)], order[40:400], order[400:]
+        made = replace(first, images=first.standardisation.apply((255 * blurred[ours]).round().to(torch.uint8)), labels=labels[ours])
+        alarms += preference(made, Train(pool[train], labels[train]), Validation(pool[held], labels[held])).p <= 0.05
+    assert alarms <= stats.binom(60, 0.05).isf(1e-3)
+
+
+def test_a_trace_of_train_is_found_in_noise_that_hides_it_from_the_eye() -> None:
+    splits = load("phantom:900")
+    copies = random_subset(splits, 30, generator(0))
+    noise = torch.randn(copies.images.shape, generator=generator(1))
+    found = preference(replace(copies, images=copies.images + noise), splits.train, splits.val)
+    assert found.p < 1e-3
+    assert nearness(replace(copies, images=copies.images + noise), splits.train, splits.val).medians[0] > 0.1
+    with pytest.raises(DataError, match="cannot be compared"):
+        preference(random_subset(toy(), 2, generator(0)), splits.train, splits.val)
+
+
+def test_copies_are_judged_beside_those_that_the_source_holds_anyway() -> None:
+    """Two copies of two are found where one held-out image in fifty is one, and one of twenty is not; sources repeat pictures."""
+    usual = (0.0,) * 10 + (0.1,) * 490
+    of = lambda ours: fidelity.Nearness(ours, usual, ours, usual)  # noqa: E731
+    assert of((0.0, 0.001)).copies == (2, 10) and of((0.0, 0.001)).copies_p == pytest.approx(12 * 11 / (502 * 501))
+    assert of((0.0,) + (0.1,) * 19).copies_p == pytest.approx(1 - float(stats.hypergeom(520, 11, 20).pmf(0))) and of((0.0,) + (0.1,) * 19).copies_p > 0.3
+    assert of((0.1, 0.2)).copies_p == 1.0
 
 
 def test_nearer_is_the_mann_whitney_share() -> None:

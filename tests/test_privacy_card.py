@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from toy_sets import toy
+from toy_sets import bright_halves, toy
 
 from hoptm import cli as command
+from hoptm.arms import first_images
 from hoptm.audit import read
 from hoptm.baselines import random_subset
-from hoptm.card import NO_AUDIT, NO_PROOF, card, described
+from hoptm.card import EARLIER, NO_AUDIT, NO_PROOF, card, described
 from hoptm.card_page import page
 from hoptm.config import configure, generator
-from hoptm.data import load, standardisation
+from hoptm.data import Splits, load, standardisation
 from hoptm.errors import ConfigError
-from hoptm.privacy_card import FOUND, MISSED, MOVED, NEAREST, initialisers, of_report, of_set
+from hoptm.privacy_card import COPIES, FEW, FOUND, MISSED, MOVED, NEAREST, initialisers, of_report, of_set
 from hoptm.results import stored
 from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
 
@@ -33,10 +34,36 @@ def report() -> dict[str, Any]:
 def test_copies_are_said_to_leak_and_noise_is_not_called_anything() -> None:
     splits = toy()
     copies = of_set(random_subset(splits, 6, generator(0)), splits)
-    assert copies[NEAREST]["verdict"] == FOUND and copies[NEAREST]["closer to train than to held-out"].startswith("1.000 [1.000, 1.000]")
+    assert copies[NEAREST]["verdict"] == COPIES and copies[NEAREST]["copies"].startswith("12 of 12")
+    assert copies[NEAREST]["closer to train than to held-out"].startswith("1.000;") and "no test" in copies[NEAREST]["closer to train than to held-out"]
     assert "initialisers" not in copies  # a random subset names no seed of a run
     grey = SyntheticSet(torch.zeros(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), 0.01, standardisation(splits.train), provenance(splits, method="x", ipc=2, seed=0))
-    assert of_set(grey, splits)[NEAREST]["verdict"] in (FOUND, MISSED) and not PROMISES.search(json.dumps(of_set(grey, splits)))
+    assert of_set(grey, splits)[NEAREST]["verdict"] == FEW and not PROMISES.search(json.dumps(of_set(grey, splits)))
+
+
+def near_copies(splits: Splits, count: int, dirt: float, seed: int) -> SyntheticSet:
+    first = random_subset(splits, count, generator(seed))
+    return replace(first, images=first.images + dirt * torch.randn(first.images.shape, generator=generator(seed, "dirt")))
+
+
+def test_the_verdict_is_that_of_the_exact_test_and_few_images_are_said_to_be_few() -> None:
+    splits = toy()
+    leak = of_set(near_copies(splits, 6, 0.2, 0), splits)[NEAREST]
+    assert leak["verdict"] == FOUND and leak["copies"].startswith("0 of 12") and leak["nearest real image is in train"].startswith("12 of 12; 8.0 expected")
+    two = of_set(near_copies(splits, 1, 0.2, 0), splits)[NEAREST]  # both are found in train, which chance does too: (40 / 60) squared
+    assert two["verdict"] == FEW and "the smallest possible with so many images 0.44" in two["test"]
+    noise = near_copies(splits, 6, 50.0, 0)
+    assert of_set(noise, splits)[NEAREST]["verdict"] == MISSED
+
+
+def test_held_out_images_are_no_leak_even_if_only_two() -> None:
+    """The verdict that this replaces called about one in four pairs of unseen images a leak: a bootstrap of two has their values as its ends."""
+    splits, alarms = toy(), 0
+    for turn in range(40):
+        images, labels = bright_halves(10, 100 + turn)
+        unseen = replace(random_subset(splits, 1, generator(0)), images=standardisation(splits.train).apply(images[:2]), labels=labels[:2])
+        alarms += of_set(unseen, splits)[NEAREST]["verdict"] in (FOUND, COPIES)
+    assert alarms == 0
 
 
 def test_the_initialisers_of_a_run_are_found_from_its_file() -> None:
@@ -59,6 +86,16 @@ def test_the_initialisers_of_a_run_are_found_from_its_file() -> None:
     assert elsewhere["verdict"] == MISSED
     noise = provenance(splits, method="published", ipc=2, seed=3, config=config.changed(latent={"initial": "noise"}).as_dict())
     assert initialisers(from_real(splits, chosen, noise), splits) is None
+    assert "held-out images of their class" in rows["test"] and "bootstrap" not in json.dumps(rows)
+
+
+def test_herded_initialisers_are_not_compared_with_held_out_images() -> None:
+    splits = load("phantom:900")
+    config = configure("phantom:900", method="published", ipc=4, seed=3, profile="smoke", match={"first_images": "herding"})
+    chosen = first_images(config, splits)
+    made = from_real(splits, chosen, provenance(splits, method="published", ipc=4, seed=3, config=config.as_dict()))
+    rows = of_set(made, splits)["initialisers"]
+    assert rows["verdict"] == FOUND and "chosen and not drawn" in rows["test"]
 
 
 def test_a_section_from_the_stored_report(report: dict[str, Any]) -> None:
@@ -82,6 +119,20 @@ def test_the_card_shows_the_section_and_says_what_an_attack_cannot_show(report: 
     assert "likelihood-ratio attack" in page(audited)
 
 
+def test_a_card_of_an_earlier_test_says_so() -> None:
+    """Files that were described before keep their words, and the card says what their verdicts rest on; those of a new test are not marked."""
+    splits = toy()
+    made = near_copies(splits, 6, 0.2, 0)
+    earlier = {
+        NEAREST: {"closer to train than to held-out": "0.900 [0.810, 0.970], bootstrap over 12 images; 0.5 is chance", "verdict": FOUND},
+        "x": {"verdict": "y"},
+    }
+    words = card(described(made, privacy=earlier)).privacy
+    assert EARLIER in words and f"{NEAREST}.verdict: {FOUND} (by an earlier test)" in words and "x.verdict: y" in words
+    new = card(described(made, privacy=of_set(made, splits))).privacy
+    assert EARLIER not in new and not any("earlier" in one for one in new) and f"{NEAREST}.verdict: {FOUND}" in new
+
+
 def test_the_command_writes_a_set_with_its_section(tmp_path: Any, report: dict[str, Any]) -> None:
     splits = load("phantom:900")
     random_subset(splits, 2, generator(0)).save(tmp_path / "set.safetensors")
@@ -89,7 +140,7 @@ def test_the_command_writes_a_set_with_its_section(tmp_path: Any, report: dict[s
     like = ["--like", "random", "--report", str(stored("audits") / "pneumoniamnist-seed0")]
     done = CliRunner().invoke(command.cli, [*words, *like], catch_exceptions=False)
     said = json.loads(done.stdout)
-    assert said["privacy"][NEAREST]["verdict"] == FOUND and "pipeline, confidence" in said["privacy"]
+    assert said["privacy"][NEAREST]["verdict"] == COPIES and "pipeline, confidence" in said["privacy"]
     assert SyntheticSet.load(tmp_path / "audited.safetensors").info["privacy"] == said["privacy"]
     with pytest.raises(ConfigError, match="--report"):
         CliRunner().invoke(command.cli, [*words, "--like", "random"], catch_exceptions=False)

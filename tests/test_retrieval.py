@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from scipy import stats
 
 from hoptm.config import generator
 from hoptm.errors import DataError
-from hoptm.retrieval import Retrieval, against_held_out, distances, nearest, retrieval
+from hoptm.retrieval import DRAWS, Retrieval, against_held_out, distances, exchanged, nearest, retrieval
 
 REAL = torch.rand(50, 1, 4, 4, generator=generator(0, "real"))
 
@@ -57,3 +58,47 @@ def test_looking_like_ones_class_is_not_being_found() -> None:
         against_held_out(made, real, started, labels, held[:30], held_labels[:30])
     with pytest.raises(DataError, match="initialisers were given"):
         against_held_out(made, real, [0, 1, 2], labels, held, held_labels)
+
+
+def world(count: int, held: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Noise about two classes' brightness: real images with labels, held-out ones with labels."""
+    chance = generator(seed, "world")
+    bright = torch.tensor([0.1, 0.9])[:, None, None, None]
+    draw = lambda each: (bright.expand(2, 1, 4, 4).repeat_interleave(each, 0) + 0.05 * torch.randn(2 * each, 1, 4, 4, generator=chance)).clamp(0, 1)  # noqa: E731
+    return draw(count), torch.arange(2).repeat_interleave(count), draw(held), torch.arange(2).repeat_interleave(held)
+
+
+def test_two_initialisers_are_enough_for_the_exchange() -> None:
+    real, labels, held_out, held = world(40, 30, 0)
+    found = exchanged(real[[3, 50]] + 0.01, real, [3, 50], labels, held_out, held, generator(0))
+    assert found.p <= 0.005 and found.least == pytest.approx(1 / 31**2) and found.tells(0.025)
+    few = exchanged(real[[3, 50]], real, [3, 50], labels, held_out[[0, 1, 30, 31]], held[[0, 1, 30, 31]], generator(0))
+    assert few.least == pytest.approx(1 / 9) and not few.tells(0.025) and 0.05 < few.p < 0.2
+    many = exchanged(real, real, torch.arange(80), labels, held_out, held, generator(0))
+    assert many.p == many.least == 1 / (DRAWS + 1)
+    with pytest.raises(DataError, match="initialisers were given"):
+        exchanged(real[:2], real, [0], labels, held_out, held, generator(0))
+
+
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("alike", [False, True])
+def test_the_exchange_has_its_size(count: int, alike: bool) -> None:
+    """Of sets that know nothing of their initialisers one in twenty is taken for a leak at 5 %, though the images of a class are all the same."""
+    alarms = 0
+    for turn in range(80):
+        real, labels, held_out, held = world(count, 30, turn)
+        made = world(count, 1, turn + 1000)[0]
+        made = torch.stack([made[labels == label].mean(dim=0) for label in labels]) if alike else made
+        alarms += exchanged(made, real, torch.arange(2 * count), labels, held_out, held, generator(turn)).p <= 0.05
+    assert alarms <= stats.binom(80, 0.05).isf(1e-3)
+
+
+def test_chosen_initialisers_are_exchanged_among_themselves() -> None:
+    """Central images lie nearer to everything, so held-out images are not their equals; which of them is whose is still a fair question."""
+    real, labels, held_out, held = world(40, 30, 0)
+    central = torch.cat([(real[labels == label] - real[labels == label].mean(dim=0)).flatten(1).norm(dim=1).argsort()[:6] + 40 * label for label in range(2)])
+    smooth = torch.stack([real[labels == label].mean(dim=0) for label in labels[central]])
+    smooth = smooth + 0.001 * torch.randn(smooth.shape, generator=generator(3))
+    assert exchanged(smooth, real, central, labels, held_out, held, generator(0)).p <= 0.025
+    assert exchanged(smooth, real, central, labels, held_out[:0], held[:0], generator(0)).p > 0.025
+    assert exchanged(real[central] + 0.01, real, central, labels, held_out[:0], held[:0], generator(0)).p <= 0.001
