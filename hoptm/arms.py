@@ -76,7 +76,12 @@ def k_means(config: Config, splits: Selectable) -> SyntheticSet:
 
 
 def features(config: Config, splits: Selectable) -> Features:
-    """The features of one network of this seed, trained on train with AdamW, the modality's augmentation and the evaluation's steps."""
+    """The features of one network of this seed, trained on train with AdamW, the modality's augmentation and the evaluation's steps.
+
+    Raises ConfigError where the evaluation has no step size for AdamW.
+    """
+    if not config.evaluation.adamw_lrs:
+        raise ConfigError("features of a network trained on train need a step size in evaluation.adamw_lrs, which is empty.")
     net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     judged = config.evaluation
     recipe = Recipe("adamw", judged.adamw_lrs[len(judged.adamw_lrs) // 2], splits.info.augmentations[-1], judged.steps)

@@ -359,9 +359,9 @@ def _config_of(made: SyntheticSet, file: Path, profile: str | None) -> Config:
 
 
 def _source(made: SyntheticSet, file: Path) -> str:
-    """The name of the data set that a file gives. Raises ConfigError where it gives none."""
+    """The name of the data set that a file gives. Raises ConfigError where it gives none, or one that a terminal could take for a command."""
     name = made.info["source"].get("name")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name.isprintable():
         raise ConfigError(f"{file} does not say from which data set it was made. `hoptm evaluate` takes a name with --dataset.")
     return name
 

@@ -23,7 +23,7 @@ from hoptm.profiles import FILL, SEARCHED, of_method, searched, tuples, unsearch
 from hoptm.profiles import METHODS as METHODS
 from hoptm.profiles import PROFILES as PROFILES
 from hoptm.profiles import PROFILES_DESCRIBED as PROFILES_DESCRIBED
-from hoptm.settings import FIRST_IMAGES, INITIAL, MASKS, OPTIMISERS, RENDERINGS
+from hoptm.settings import FIRST_IMAGES, HIGHEST_RATE, INITIAL, MASKS, MOST, MOST_JUDGED, MOST_RATES, OPTIMISERS, RENDERINGS, fitting
 from hoptm.settings import INNER_LOSSES as INNER_LOSSES
 from hoptm.settings import EvaluationConfig as EvaluationConfig
 from hoptm.settings import ExpertConfig as ExpertConfig
@@ -62,7 +62,7 @@ class Config:
     def changed(self, **changes: Any) -> "Config":
         """A copy with some settings changed; a dictionary changes a part: `changed(match={"steps": 5})`.
 
-        Raises ConfigError for an unknown name or a value out of range.
+        Raises ConfigError for an unknown name, a value of another type or one out of range.
         """
         names = {item.name for item in dataclasses.fields(self)}
         parts: dict[str, Any] = {}
@@ -70,13 +70,15 @@ class Config:
             if name not in names:
                 raise ConfigError(f"no setting {name!r}; there are {', '.join(sorted(names))}.")
             old = getattr(self, name)
-            if not isinstance(value, dict):
+            if not (isinstance(value, dict) and isinstance(old, NetworkConfig | ExpertConfig | MatchConfig | EvaluationConfig | LatentConfig)):
                 parts[name] = value
                 continue
             unknown = sorted(set(value) - {item.name for item in dataclasses.fields(old)})
             if unknown:
                 raise ConfigError(f"no setting {name}.{unknown[0]}; there are {', '.join(item.name for item in dataclasses.fields(old))}.")
-            parts[name] = dataclasses.replace(old, **value)
+            fitting(type(old), tuples(value), f"{name}.")
+            parts[name] = dataclasses.replace(old, **tuples(value))
+        fitting(Config, parts)
         new = dataclasses.replace(self, **parts)
         check(new)
         return new
@@ -85,14 +87,17 @@ class Config:
 def from_dict(plain: dict[str, Any]) -> Config:
     """The inverse of `Config.as_dict`. A setting that did not exist yet when it was stored has its default, which changes nothing.
 
-    Raises ConfigError when a key is unknown, or one that no setting could do without is missing.
+    `plain` may be a stranger's: raises ConfigError when a key is unknown, one that no setting could do without is missing, or a value is of another type
+    or out of range.
     """
     parts = {"network": NetworkConfig, "experts": ExpertConfig, "match": MatchConfig, "evaluation": EvaluationConfig, "latent": LatentConfig}
     try:
-        config = Config(
-            **{name: plain[name] for name in ("dataset", "method", "ipc", "seed", "profile")},
-            **{name: kind(**tuples(plain[name])) for name, kind in parts.items() if name in plain or name not in _LATER},
-        )
+        whole = {name: plain[name] for name in ("dataset", "method", "ipc", "seed", "profile")}
+        given = {name: tuples(plain[name]) for name in parts if name in plain or name not in _LATER}
+        fitting(Config, whole)
+        for name, part in given.items():
+            fitting(parts[name], part, f"{name}.")
+        config = Config(**whole, **{name: parts[name](**part) for name, part in given.items()})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"a stored configuration does not fit this version of hoptm: {error}.") from error
     check(config)
@@ -224,11 +229,28 @@ def check(config: Config) -> None:
         (latent.dims >= 1 and latent.prior_weight >= 0 and latent.shape_weight >= 0, "latent.dims must be 1 or more and its weights not negative"),
         (judged.steps >= 1 and judged.batch >= 1 and judged.networks >= 1, "evaluation.steps, evaluation.batch and evaluation.networks must be 1 or more"),
         (len(judged.sgd_lrs) + len(judged.adamw_lrs) >= 1, "evaluation needs at least one step size"),
+        *((_part(config, name) <= most, f"{name} is {_part(config, name)}; it must be at most {most:,}") for name, most in MOST.items()),
+        (len(judged.sgd_lrs) <= MOST_RATES and len(judged.adamw_lrs) <= MOST_RATES, f"evaluation has more than {MOST_RATES} step sizes of one optimiser"),
+        (
+            all(0 < lr <= HIGHEST_RATE for lr in (*judged.sgd_lrs, *judged.adamw_lrs)),
+            f"evaluation.sgd_lrs and evaluation.adamw_lrs must lie in 0 .. {HIGHEST_RATE:g} (above 0)",
+        ),
+        (
+            (len(judged.sgd_lrs) + len(judged.adamw_lrs) + judged.networks) * judged.steps <= MOST_JUDGED,
+            f"evaluation.steps is {judged.steps}; over all step sizes and networks there may be {MOST_JUDGED:,} steps",
+        ),
+        (0 <= judged.momentum < 1, f"evaluation.momentum is {judged.momentum}; it must lie in 0 .. 1"),
+        (0 <= judged.weight_decay <= HIGHEST_RATE, f"evaluation.weight_decay is {judged.weight_decay}; it must lie in 0 .. {HIGHEST_RATE:g}"),
         (judged.select_by in _SCORES, f"evaluation.select_by is {judged.select_by!r}; it must be one of {', '.join(_SCORES)}"),
     ]
     for holds, words in rules:
         if not holds:
             raise ConfigError(words + ".")
+
+
+def _part(config: Config, name: str) -> Any:
+    part, _, setting = name.partition(".")
+    return getattr(getattr(config, part), setting)
 
 
 def resolved(config: Config, steps_per_epoch: int) -> Config:

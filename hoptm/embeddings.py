@@ -16,6 +16,7 @@ from hoptm.errors import DataError
 from hoptm.evaluate import Recipe, train_on
 from hoptm.networks import Network
 from hoptm.parameters import unflatten
+from hoptm.records import check_room
 
 _CHUNK = 512
 """Images a forward pass."""
@@ -73,9 +74,10 @@ def trained_features(network: Network, train: Train, recipe: Recipe, settings: E
 def embed_train(train: Train, features: Features) -> Float[Tensor, "n d"]:
     """The features (n, d) of all training images, standardised by their own statistics, float64 on the CPU, a chunk at a time.
 
-    Raises DataError when `features` gives another shape or numbers that are not finite.
+    Raises DataError when `features` gives another shape or numbers that are not finite, ConfigError for more features than this machine has memory for.
     """
     measured = standardisation(train)
+    check_room(12 * len(train.images) * features.embed(measured.apply(train.images[:1])).numel(), f"{features.name}, of {len(train.images)} images,")
     parts = [features.embed(measured.apply(part)) for part in train.images.split(_CHUNK)]
     if any(part.ndim != 2 for part in parts) or sum(len(part) for part in parts) != len(train.images):
         raise DataError(f"{features.name} gave {tuple(parts[0].shape)} for {min(_CHUNK, len(train.images))} images; features are one row an image.")

@@ -25,7 +25,7 @@ from hoptm.data import Split, Splits, Standardisation, Test, Train, Validation, 
 from hoptm.errors import ConfigError, DataError, DivergedError
 from hoptm.kernels import fastest
 from hoptm.networks import Network
-from hoptm.records import best_device
+from hoptm.records import best_device, check_room
 from hoptm.scores import Scores, predict, score
 from hoptm.synthetic import SyntheticSet
 
@@ -71,7 +71,7 @@ def train_network(
     initial network is drawn from `generator` first, so that it does not depend on the images. Works on the device of
     `images`; the random numbers are the same on every device.
 
-    Raises DivergedError when the parameters leave the finite numbers.
+    Raises DivergedError when the parameters leave the finite numbers, ConfigError for a step that this machine has no memory for.
     """
     return _train(network, lambda chosen: (images[chosen], labels[chosen]), len(labels), recipe, settings, generator)
 
@@ -80,7 +80,7 @@ def train_on(network: Network, train: Train, recipe: Recipe, settings: Evaluatio
     """As `train_network`, on all real training images, standardised a batch at a time.
 
     Takes the train split alone, so what is built on it (embeddings, a judge of synthetic images) can have seen neither
-    validation nor test. Raises DataError for a multi-label set, DivergedError as `train_network` does.
+    validation nor test. Raises DataError for a multi-label set, else as `train_network` does.
     """
     _check_split(train, Train)
     if train.labels.ndim != 1:
@@ -94,9 +94,11 @@ def _rendering(train: Train, measured: Standardisation) -> Render:
 
 
 def _train(network: Network, render: Render, count: int, recipe: Recipe, settings: EvaluationConfig, chance: torch.Generator) -> Tensor:
+    batch = min(settings.batch, count)
+    check_room(4 * (4 * network.layout.size + batch * network.held), f"a training step of this network on {batch} images")
     theta = network.initial(chance).to(render(torch.zeros(1, dtype=torch.int64))[0]).requires_grad_()
     optimiser, engine = _optimiser(theta, recipe, settings), fastest(network, F.cross_entropy, theta.device, theta.dtype)
-    for step, chosen in enumerate(_batches(count, min(settings.batch, count), recipe.steps, chance)):
+    for step, chosen in enumerate(_batches(count, batch, recipe.steps, chance)):
         if step == recipe.steps // 2:
             optimiser.param_groups[0]["lr"] = recipe.lr * 0.1
         images, labels = render(chosen)

@@ -21,8 +21,9 @@ from torch import Tensor
 
 from hoptm.errors import FileError
 
-_DEEPEST = 50
-"""Levels of a description; a stranger's file may nest so deep that Python's own reader and writer give up."""
+_DEEPEST, _LONGEST, _MOST = 50, 16 * 1024**2, 100_000
+"""Levels and characters of a description, and tensors of a file. A stranger's file may nest so deep that Python's own reader and writer give up, and
+brackets take thirty times their length once they are read; ours hold thousands of characters and up to a few hundred tensors."""
 _HEADER = "hoptm"
 """One key, because safetensors writes several in an order of its own and the same content must give the same bytes."""
 
@@ -95,15 +96,27 @@ def read_info(path: Path) -> dict[str, Any]:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors and the `info` of a file written by `write_tensors`, its digest checked.
 
-    Raises FileError when the file is missing, truncated, of another kind, or its digest does not match.
+    Raises FileError when the file is missing, truncated, of another kind, holds a tensor that cannot be, or its digest does not match.
     """
     with _opened(path) as file:
         info, expected = _header_of(path, file)
-        # a copy: where a tensor lies in the file decides how it is aligned, and with that the last bit of what is computed from it
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
+        names = list(file.keys())
+        if len(names) > _MOST:
+            raise FileError(f"{path}: it holds {len(names)} tensors and may hold {_MOST}. It was not written by hoptm.")
+        tensors = {name: _tensor_of(path, file, name) for name in names}
     if _seal(info, tensors) != expected:
         raise FileError(f"{path}: the content does not match its checksum. The file is damaged: make or fetch it again.")
     return tensors, info
+
+
+def _tensor_of(path: Path, file: Any, name: str) -> Tensor:
+    """One tensor, a copy: where it lies in the file decides how it is aligned, and with that the last bit of what is computed from it."""
+    try:
+        tensor: Tensor = file.get_tensor(name).clone()
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # a shape such as (0, 2^63), which the file's reader lets through
+        words = str(error).partition("\n")[0]
+        raise FileError(f"{path}: no tensor can have the shape or type of {name[:80]!r} ({words}). It was not written by hoptm.") from error
+    return tensor
 
 
 @contextlib.contextmanager
@@ -120,7 +133,10 @@ def _opened(path: Path) -> Iterator[Any]:
 def _header_of(path: Path, file: Any) -> tuple[dict[str, Any], str]:
     """The description and the digest. Raises FileError for a header that `write_tensors` did not write."""
     try:
-        header = json.loads((file.metadata() or {})[_HEADER])
+        written = (file.metadata() or {})[_HEADER]
+        if len(written) > _LONGEST:
+            raise FileError(f"{path}: its description has {len(written)} characters and may have {_LONGEST}. It was not written by hoptm.")
+        header = json.loads(written)
         info, digest = header["info"], header["sha256"]
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FileError(f"{path}: no description in the header. It was not written by hoptm.") from error

@@ -21,6 +21,8 @@ from hoptm.layers import EPS, convolve, group_norm, halve
 from hoptm.parameters import Layout, layout_of, unflatten
 
 NORMS = ("instance", "group", "layer", "none")
+LARGEST = 2**28
+"""Parameters of a network, 1 GiB of them: more than VGG-16 has, and a bound on what a stranger's file can ask for."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,22 @@ class Network:
         dead = {f"{name}.conv.bias" for name, module in self.skeleton.named_modules() if _loses_bias(module)}
         parts = [torch.full((size,), name not in dead) for name, size in zip(self.layout.names, self.layout.sizes, strict=True)]
         return torch.cat(parts)
+
+    @property
+    def held(self) -> int:
+        """Numbers that the convolutions, linear maps and norms of a forward pass give for one image; a training step keeps these at least."""
+        total, edge = 0, self.size
+        for module in self.skeleton.modules():
+            if isinstance(module, nn.Conv2d):
+                edge //= module.stride[0] if module.kernel_size[0] > 1 else 1  # a shortcut of 1 x 1 follows what it goes around
+                total += module.out_channels * edge**2
+            elif isinstance(module, nn.Linear | nn.GroupNorm | nn.LayerNorm):
+                total += edge**2 * (module.out_features if isinstance(module, nn.Linear) else module.weight.numel())
+            elif isinstance(module, _Halve):
+                edge //= 2
+            elif isinstance(module, nn.Flatten | _GlobalMean | _TokenMean):
+                edge = 1
+        return total
 
     def initial(self, generator: torch.Generator) -> Float[Tensor, "p"]:
         """Fresh float32 parameters: U(-1, 1) / sqrt(fan-in) for the weights and biases of linear maps and
@@ -66,7 +84,7 @@ def network(config: NetworkConfig, *, channels: int, classes: int, size: int) ->
     """The network of `config` for square images of `size` pixels.
 
     `width` scales the channels and `depth` counts what the family repeats; see each family. Raises ConfigError for
-    an unknown family or norm, a depth or width below 1, or an image too small for the depth.
+    an unknown family or norm, a depth or width below 1, an image too small for the depth, or more than `LARGEST` parameters.
     """
     if config.family not in FAMILIES:
         raise ConfigError(f"no network family {config.family!r}; there are {', '.join(FAMILIES)}.")
@@ -76,7 +94,11 @@ def network(config: NetworkConfig, *, channels: int, classes: int, size: int) ->
         raise ConfigError(f"depth {config.depth}, width {config.width}, channels {channels}, classes {classes} and size {size} must all be 1 or more.")
     with torch.device("meta"):
         skeleton = FAMILIES[config.family](config, channels, classes, size)
-    return Network(config, channels, classes, size, layout_of(skeleton), skeleton)
+    layout = layout_of(skeleton)
+    if layout.size > LARGEST:
+        words = f"a {config.family} of depth {config.depth} and width {config.width} for {channels} x {size} x {size}"
+        raise ConfigError(f"{words} has {layout.size:,} parameters and may have {LARGEST:,}. Take a smaller depth or width.")
+    return Network(config, channels, classes, size, layout, skeleton)
 
 
 def _fresh(module: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from hoptm.errors import FileError
+from hoptm.errors import ConfigError, FileError
 from hoptm.files import write_text
 
 _PACKAGES = ("torch", "numpy", "scikit-learn", "scipy", "safetensors")
@@ -132,6 +132,17 @@ def device_words(device: str | None = None) -> str:
         return f"cuda, {torch.cuda.get_device_name()}"
     threads = torch.get_num_threads()
     return f"cpu, {platform.machine()}, {threads} thread{'s' if threads > 1 else ''}, {platform.system()}"
+
+
+def check_room(needed: int, what: str) -> None:
+    """Raise ConfigError where `what` takes more bytes than the machine that it runs on has, before the system ends the process. Looks at no memory that
+    is in use, so what is let through may still not fit."""
+    if best_device() == "cuda":
+        there = torch.cuda.get_device_properties(0).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else needed
+    if needed > there:
+        raise ConfigError(f"{what} takes {needed / 1e9:,.0f} GB of memory or more; this machine has {there / 1e9:,.0f}. Make the network or the batch smaller.")
 
 
 def peak_bytes() -> int:

@@ -189,6 +189,13 @@ def restored(name: str, config: Mapping[str, Any], shared: Mapping[str, Tensor])
     return made
 
 
+def cost_of_image(rendering: Rendering, channels: int, size: int) -> tuple[int, int]:
+    """What rendering one image of this shape takes: bytes of the largest layer, in float32, and multiplications."""
+    if isinstance(rendering, Decoded):
+        return rendering.decoder.image_bytes, rendering.decoder.image_work
+    return BYTES * channels * size**2, 4 * channels * size**2  # four neighbours a pixel, at most
+
+
 def stored_bytes(rendering: Rendering, count: int, channels: int, size: int) -> int:
     """Bytes of `count` images of this shape: their leaf, and what they share once, in float32. Labels are not counted.
 

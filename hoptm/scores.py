@@ -14,8 +14,8 @@ from hoptm.data import Standardisation
 from hoptm.errors import DataError, DivergedError
 from hoptm.networks import Network
 
-_CHUNK = 512
-"""Images a forward pass of `predict`."""
+_CHUNK, _HELD = 512, 2**30
+"""Images a forward pass of `predict`, and numbers that the network's layers may give for them: a very wide network sees fewer images at once."""
 BINS = 15
 """Bins of the calibration error, as in Guo et al. (2017)."""
 
@@ -45,8 +45,9 @@ def predict(network: Network, theta: Float[Tensor, "p"], standardisation: Standa
     expected = (network.channels, network.size, network.size)
     if tuple(images.shape[1:]) != expected:
         raise DataError(f"images {tuple(images.shape[1:])} were given to a network for {expected}. Name the data that the synthetic set was made from.")
+    part = max(1, min(_CHUNK, _HELD // network.held))
     with torch.no_grad():
-        logits = [network(theta, standardisation.apply(part).to(theta)) for part in images.split(_CHUNK)]
+        logits = [network(theta, standardisation.apply(some).to(theta)) for some in images.split(part)]
     return torch.cat(logits).cpu().double().softmax(dim=1)
 
 

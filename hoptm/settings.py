@@ -1,10 +1,16 @@
 """The parts of a configuration: frozen settings of network, experts, matching, evaluation and of what is learned.
 
-Each default of a setting that came later means what runs did before it existed, so that old records can be read.
+Each default of a setting that came later means what runs did before it existed, so that old records can be read. A configuration may come from a
+stranger's file, so `fitting` compares values with these types, and what a command runs from a file has bounds.
 """
 
+import dataclasses
 import json
-from collections.abc import Iterable
+import reprlib
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +23,49 @@ FIRST_IMAGES = ("random", "herding", "kmeans")
 INITIAL = {"pixels": ("real", "mean", "noise", "vae"), "upsampled": ("real",), "decoded": ("real", "kmeans", "prior")}
 """Where a leaf may start, by its rendering."""
 INNER_LOSSES = ("cross_entropy", "prior", "balanced_softmax")
+MOST = {"network.depth": 100, "network.width": 4_096, "evaluation.steps": 1_000_000, "evaluation.batch": 100_000, "evaluation.networks": 1_000}
+"""Upper bounds of what `hoptm evaluate` and `hoptm audit` run from a set's file, far above what is of use: the published profile has depth 5, width 128,
+1,000 steps, 5 networks. They keep a file from asking for any amount of work; how much memory a network may take, `networks` bounds."""
+MOST_RATES, MOST_JUDGED, HIGHEST_RATE = 100, 10_000_000, 1e6
+"""Step sizes in each list of an evaluation; its steps, over all step sizes and networks; the largest step size and weight decay."""
+_WORDS = {int: "a whole number", float: "a finite number", str: "a word", types.NoneType: "None"}
+
+
+def fitting(kind: type, values: Mapping[str, Any], within: str = "") -> None:
+    """Raise ConfigError on the first value that is not of its setting's type in the dataclass `kind`, naming both; `within` goes before its name.
+
+    A whole number serves for any number; True and False are none. Numbers are finite, whole ones of at most 64 bits. Unknown names are not looked at.
+    """
+    for item in dataclasses.fields(kind):
+        if item.name in values and not _is(values[item.name], item.type):
+            raise ConfigError(f"{within}{item.name} is {reprlib.repr(values[item.name])}; it must be {_described(item.type)}.")
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, types.UnionType):
+        return any(_is(value, one) for one in typing.get_args(wanted))
+    if typing.get_origin(wanted) is tuple:
+        kinds = typing.get_args(wanted)
+        kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis and isinstance(value, tuple) else kinds
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is, value, kinds))
+    if wanted in (int, float):
+        largest = 2**63 - 1 if isinstance(value, int) else sys.float_info.max
+        return isinstance(value, int | wanted) and not isinstance(value, bool) and -largest <= value <= largest
+    return isinstance(value, wanted)
+
+
+def _described(wanted: Any) -> str:
+    if isinstance(wanted, types.UnionType):
+        return " or ".join(_described(one) for one in typing.get_args(wanted))
+    if typing.get_origin(wanted) is tuple:
+        kinds = typing.get_args(wanted)
+        return f"a list{'' if kinds[-1] is Ellipsis else f' of {len(kinds)}'}, each {_described(kinds[0])}"
+    return _WORDS.get(wanted) or f"the settings of {wanted.__name__}"
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The network that is trained: `family` is a name in `networks.FAMILIES`."""
+    """The network that is trained: `family` is a name in `networks.FAMILIES`. Bounds of the numbers are in `MOST`."""
 
     family: str = "convnet"
     depth: int = 3
@@ -173,7 +217,7 @@ class LatentConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a small set is judged: recipes tried on validation, then fresh networks on test."""
+    """How a small set is judged: recipes tried on validation, then fresh networks on test. Bounds of the numbers are in `MOST`."""
 
     steps: int = 300
     """Optimiser steps, the same for every arm and set size."""

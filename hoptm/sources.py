@@ -156,14 +156,21 @@ def _find_shared(name: str, root: str | Path | None) -> Source:
 
 
 def _path_places(name: str, root: str | Path | None) -> list[Path]:
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"cannot look for the data set {name[:80]!r}: there is no such user. Check the path.") from error
     return [path] if path.is_absolute() else [path, *(base / path for base in _bases(root))]
 
 
 def _find_path(name: str, root: str | Path | None) -> Source:
     places = _path_places(name, root) if name.strip() else []
     for path in places:
-        if path.exists():
+        try:
+            there = path.exists()
+        except OSError as error:  # a name that is too long, a folder that may not be looked into
+            raise DataError(f"cannot look for the data set {name[:80]!r} ({error.strerror}). Check the path.") from error
+        if there:
             return _identify(path)
     if not places or (os.sep not in name and "/" not in name and not name.endswith(".npz")):
         near = difflib.get_close_matches(name.lower(), NAMES, n=3, cutoff=0.5) or NAMES

@@ -17,15 +17,24 @@ from torch import Tensor
 from hoptm.data import Standardisation
 from hoptm.errors import ConfigError, FileError
 from hoptm.files import read_tensors, write_tensors
-from hoptm.rendering import Pixels, Rendering, restored
+from hoptm.rendering import Pixels, Rendering, cost_of_image, restored
 
 LARGEST = 2 * 1024**3
 """Bytes; a larger file is refused before it is read."""
 TOLERANCE = 1e-3
 """Rendered images may differ from the stored ones by this much, absolutely and relatively: machines round convolutions differently."""
 
+LARGEST_EDGE = 4_096
+"""Pixels along an edge of an image."""
+LARGEST_WORK = 2**38
+"""Multiplications that rendering all images may take, about half a minute of a core: 7,000 images of 224 pixels with a decoder of the usual width."""
+
+_AT_ONCE = 32 * 1024**2
+"""Bytes that the largest layer may hold for the images that are rendered at a time when a set is checked; a few times as much is in use."""
 _PART = 64
-"""Images that are rendered at a time when a file is checked."""
+"""Images that are rendered at a time, at most."""
+_AUGMENTATIONS = 50
+"""Names of augmentations at most: judging a set trains a network with each."""
 HALF = "images rounded to float16; the scores are those of the images before"
 """What a description says of a file in half precision."""
 _KIND = "hoptm synthetic set 1"
@@ -73,7 +82,10 @@ def write(path: Path, parts: Parts, *, half: bool = False) -> None:
 
 
 def read(path: Path) -> Parts:
-    """The parts in a file of `write`, of the right types. Raises FileError, with the file's name; runs no code of the file."""
+    """The parts in a file of `write`, of the right types and shapes; that codes give the images is for the set that is made of them to see.
+
+    Raises FileError, with the file's name; runs no code of the file.
+    """
     if path.is_file() and path.stat().st_size > LARGEST:
         raise FileError(f"{path}: {path.stat().st_size} bytes; a synthetic set has at most {LARGEST}. Name the file that `hoptm distill` wrote.")
     tensors, header = read_tensors(path)
@@ -92,7 +104,7 @@ def _parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Parts:
     measured = Standardisation(tuple(tensors["mean"].tolist()), tuple(tensors["std"].tolist()))
     rendering, others = _rendering(tensors, header), (tensors.get("codes"), tensors.get("soft"))
     parts = Parts(tensors["images"].float(), tensors["labels"], float(tensors["lr"]), measured, header["set"], others[0], rendering, others[1])
-    wrong = wrong_parts(parts)
+    wrong = _wrong_forms(parts)
     if wrong:
         raise ConfigError(f"the set {wrong}")
     return parts
@@ -131,6 +143,11 @@ def _wrong_file(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str
 
 def wrong_parts(parts: Parts) -> str | None:
     """What is wrong with the parts of a set, in words that go on from "a synthetic set"; None when nothing is."""
+    return _wrong_forms(parts) or _wrong_rendered(parts)
+
+
+def _wrong_forms(parts: Parts) -> str | None:
+    """What is wrong before anything is rendered."""
     return (
         _wrong_info(parts.info)
         or _wrong_images(parts.images, parts.labels, len(parts.info["class_names"]))
@@ -147,12 +164,16 @@ def _wrong_info(info: Mapping[str, Any]) -> str | None:
     for name in ("class_names", "augmentations"):
         if not info[name] or not all(isinstance(word, str) for word in info[name]):
             return f"needs at least one name under {name!r}"
+    if len(set(info["augmentations"])) < len(info["augmentations"]) or len(info["augmentations"]) > _AUGMENTATIONS:
+        return f"names more than {_AUGMENTATIONS} augmentations, or one of them twice"
     return None
 
 
 def _wrong_images(images: Tensor, labels: Tensor, classes: int) -> str | None:
     if images.dtype != torch.float32 or images.dim() != 4 or 0 in images.shape or images.shape[2] != images.shape[3]:
         return f"needs square float32 images (n, c, h, h), not {images.dtype} {tuple(images.shape)}"
+    if images.shape[2] > LARGEST_EDGE:
+        return f"has images of {images.shape[2]} pixels; an edge may have {LARGEST_EDGE:,}"
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         return f"of {len(images)} images needs as many int64 labels, not {labels.dtype} {tuple(labels.shape)}"
     if not torch.isfinite(images).all():
@@ -185,12 +206,33 @@ def _wrong_codes(parts: Parts) -> str | None:
         return f"needs float32 codes {wanted} for its rendering, not {codes.dtype} {tuple(codes.shape)}"
     if not torch.isfinite(codes).all():
         return "holds codes that are not finite"
-    with torch.no_grad():  # in parts, since a decoder holds more numbers an image than the image
-        parts_off = [
-            (rendering(some) - shown).abs() - TOLERANCE * shown.abs() for some, shown in zip(codes.split(_PART), images.split(_PART), strict=True)
-        ]  # fmt: skip
-    off = torch.cat(parts_off)
-    return f"has images that its codes do not give (off by up to {float(off.max()):.2g})" if not bool((off <= TOLERANCE).all()) else None
+    return None
+
+
+def _wrong_rendered(parts: Parts) -> str | None:
+    """Whether the images are what the codes give, where that can be seen with bounded work and memory."""
+    codes, rendering, images = parts.codes, parts.rendering, parts.images
+    if codes is None or rendering is None:
+        return None
+    largest, work = cost_of_image(rendering, images.shape[1], images.shape[2])
+    if len(images) * work > LARGEST_WORK:
+        asked = f"takes {len(images) * work:,} multiplications to render {len(images)} images; {LARGEST_WORK:,} are allowed"
+        return f"{asked}. Take a narrower decoder or fewer images"
+    off = _off(rendering, codes, images, max(1, min(_PART, _AT_ONCE // largest)))
+    return None if off <= TOLERANCE else f"has images that its codes do not give (off by up to {off:.2g})"
+
+
+@torch.no_grad()
+def _off(rendering: Rendering, codes: Tensor, images: Tensor, part: int) -> float:
+    """By how much the images differ from what their codes give beyond the relative tolerance, at most; infinite where a rendered number is not finite.
+
+    `part` images are rendered at a time, since a decoder holds more numbers an image than the image.
+    """
+    worst = 0.0
+    for some, shown in zip(codes.split(part), images.split(part), strict=True):
+        off = ((rendering(some) - shown).abs() - TOLERANCE * shown.abs()).max()
+        worst = max(worst, float(torch.nan_to_num(off, nan=math.inf)))
+    return worst
 
 
 def _wrong_soft(parts: Parts) -> str | None:

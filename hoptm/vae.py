@@ -19,8 +19,11 @@ _GRID = 8
 """Images are halved twice at least, and on while their edge is even and above this."""
 _PART = 512
 """Images that are encoded at once."""
-LARGEST_DIMS, LARGEST_WIDTH = 4_096, 512
-"""Bounds of a decoder, so that a stranger's file cannot ask for any amount of memory."""
+LARGEST_DIMS, LARGEST_WIDTH, LARGEST_EDGE = 4_096, 512, 1_024
+"""Bounds of a decoder: numbers in a code, channels, and pixels along an edge."""
+LARGEST_IMAGE = 32 * 1024**2
+"""Bytes that the largest layer of a decoder may hold for one image, so that a stranger's file cannot ask for any amount of memory: width 512 up to 256
+pixels, 32 up to 1,024. How many images are decoded, and how many at once, `synthetic_file` bounds."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class VaeConfig:
 class Decoder:
     """The half of a VAE that a set of codes needs. `weights` are float32; a call works in the codes' type and on their device.
 
-    Raises ConfigError when the weights are not those of such a decoder, or the size is not a multiple of 4.
+    Raises ConfigError when the weights are not those of such a decoder, the size is not a multiple of 4, or one of the bounds above is passed.
     """
 
     dims: int
@@ -59,10 +62,15 @@ class Decoder:
     weights: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        if min(self.shape) < 1 or self.dims > LARGEST_DIMS or self.width > LARGEST_WIDTH:
+        if min(self.shape) < 1 or self.dims > LARGEST_DIMS or self.width > LARGEST_WIDTH or self.size > LARGEST_EDGE:
             raise ConfigError(
                 f"dims {self.dims}, width {self.width}, channels {self.channels} and size {self.size} of a decoder must all be 1 or more, "
-                f"dims at most {LARGEST_DIMS:,} and width at most {LARGEST_WIDTH:,}."
+                f"dims at most {LARGEST_DIMS:,}, width at most {LARGEST_WIDTH:,} and size at most {LARGEST_EDGE:,}."
+            )
+        if self.image_bytes > LARGEST_IMAGE:
+            raise ConfigError(
+                f"a decoder of width {self.width} for {self.channels} x {self.size} x {self.size} holds {self.image_bytes:,} bytes an image in its "
+                f"largest layer and may hold {LARGEST_IMAGE:,}. Take a smaller width."
             )
         _check_weights("decoder", _decoder(*self.shape), self.weights)
 
@@ -70,6 +78,18 @@ class Decoder:
     def shape(self) -> tuple[int, int, int, int]:
         """Dims, width, channels and size."""
         return self.dims, self.width, self.channels, self.size
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of the largest layer's output for one image, in float32; two or three such are held at a time."""
+        return max(self.width, 4 * self.channels) * self.size**2
+
+    @property
+    def image_work(self) -> int:
+        """Multiplications that one image takes."""
+        halvings = _halvings(self.size)
+        places = [(self.size >> halving) ** 2 for halving in range(1, halvings + 1)]
+        return 9 * self.width**2 * sum(places) + 36 * self.width * self.channels * places[0] + self.dims * self.width * places[-1]
 
     def __call__(self, codes: Float[Tensor, "n d"]) -> Float[Tensor, "n c h w"]:
         """Standardised images of codes, differentiable. Raises ConfigError for codes of another length."""

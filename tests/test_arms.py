@@ -4,9 +4,11 @@ import pytest
 import torch
 from toy_sets import sealed
 
-from hoptm.arms import ARMS, arm
+from hoptm import records
+from hoptm.arms import ARMS, arm, first_images
 from hoptm.config import configure
 from hoptm.data import load
+from hoptm.embeddings import PIXELS, embed_train
 from hoptm.errors import ConfigError
 from hoptm.results import NAMES
 from hoptm.runs import make
@@ -52,6 +54,18 @@ def test_a_run_starts_from_the_images_that_were_chosen(splits, how):
     assert torch.equal(made.images, arm("start", config, splits).images)
     wanted = {"random": "start"}.get(how, how)
     assert how == "kmeans" or torch.equal(made.images, arm(wanted, _config(), splits).images)
+
+
+def test_features_need_a_step_size(splits):
+    with pytest.raises(ConfigError, match=r"evaluation\.adamw_lrs"):
+        first_images(_config(match={"first_images": "herding"}, evaluation={"adamw_lrs": ()}), splits)
+
+
+def test_features_that_the_machine_has_no_memory_for_are_refused(splits, monkeypatch):
+    monkeypatch.setattr(records, "best_device", lambda: "cpu")
+    monkeypatch.setattr(records.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 12 * len(splits.train.images) * splits.channels * splits.size**2 - 1}.get)
+    with pytest.raises(ConfigError, match=r"standardised pixels, of \d+ images, takes .* GB"):
+        embed_train(splits.train, PIXELS)
 
 
 def test_an_unknown_arm_is_named(splits):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hoptm import cli
+from hoptm import cli, data
 from hoptm.cli import main
 from hoptm.config import DESCRIBED, PROFILES_DESCRIBED
 from hoptm.data import Selectable
@@ -158,6 +158,34 @@ def test_a_set_without_a_source_is_refused_in_one_line(made, tmp_path):
     assert hoptm("evaluate", stranger, "--dataset", "phantom:450", "--json").returncode == 0
 
 
+def test_a_set_that_asks_for_what_no_run_has_is_refused_in_one_line(made, tmp_path):
+    """A file may be written by anybody: its settings are of the right types and in bounds, or both commands say what is wrong."""
+    whole, path = load_set(made[0]), tmp_path / "stranger.safetensors"
+    source = {**whole.info["source"], "name": "phantom:450"}
+    checksum = {"checksum": data.load("phantom:450").info.checksum}
+    cases = [
+        ({"match": {"steps": "x"}}, "match.steps is 'x'; it must be a whole number"),
+        ({"evaluation": {"steps": 10**9}}, "evaluation.steps is 1000000000"),
+        ({"network": {"width": 10**6}}, "network.width is 1000000"),
+        ({"evaluation": {"momentum": -1.0}}, "evaluation.momentum"),
+        ({"match": {"first_images": "herding"}, "evaluation": {"adamw_lrs": []}}, "evaluation.adamw_lrs"),
+    ]
+    for changes, words in cases:
+        config = {name: {**part, **changes.get(name, {})} if isinstance(part, dict) else part for name, part in whole.info["config"].items()}
+        dataclasses.replace(whole, info={**whole.info, "source": source | checksum, "config": config}).save(path)
+        assert refused(hoptm("audit", path, "--out", tmp_path / "audited.safetensors"), words)
+        if "adamw_lrs" not in words:
+            assert refused(hoptm("evaluate", path), words)
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, "~nobody-of-this-name/x", "a\x1b[2Jb", 7])
+def test_a_set_that_names_no_data_set_is_refused_in_one_line(made, tmp_path, name):
+    whole, path = load_set(made[0]), tmp_path / "stranger.safetensors"
+    dataclasses.replace(whole, info={**whole.info, "source": {**whole.info["source"], "name": name}}).save(path)
+    done = hoptm("evaluate", path)
+    assert refused(done) and len(done.stderr) < 600 and "\x1b" not in done.stderr
+
+
 def test_two_processes_write_the_same_bytes(made, tmp_path):
     again = tmp_path / "again.safetensors"
     assert in_a_process("distill", "--dataset", "phantom:450", *SMOKE, "--method", "published", "--out", again).returncode == 0
@@ -184,6 +212,8 @@ def test_verify_passes_and_can_fail(tmp_path):
         (["--set", "match.lr=-0.1"], "step size"),
         (["--set", "match.lr=1e9"], "step size"),
         (["--set", "match.colour=1"], "match.colour"),
+        (["--set", "match.steps=many"], "match.steps is 'many'; it must be a whole number"),
+        (["--set", "ipc.more=1"], "ipc is {'more': 1}"),
         (["--set", "lr"], "PART.NAME=VALUE"),
         (["--ipc", "4000"], "class 0"),
         (["--dataset", "pneumoniamnits"], "pneumoniamnist"),

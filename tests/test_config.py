@@ -65,7 +65,7 @@ def test_the_paper_profile_is_the_published_table(dataset, ipc, row):
         ({"seed": -1}, "seed"),
         ({"match": {"lr": -0.1}}, "step size"),
         ({"match": {"lr": 1e9}}, "step size"),
-        ({"match": {"lr": float("nan")}}, "step size"),
+        ({"match": {"lr": float("nan")}}, r"match\.lr is nan; it must be a finite number or None"),
         ({"match": {"lr_images": -1.0}}, "lr_images"),
         ({"match": {"start_epochs": (3, 3)}}, "start_epochs"),
         ({"match": {"start_epochs": (0, 90)}}, "epochs"),
@@ -77,6 +77,66 @@ def test_the_paper_profile_is_the_published_table(dataset, ipc, row):
 def test_a_setting_out_of_range_is_named(changes, words):
     with pytest.raises(ConfigError, match=words):
         configure("phantom", method="endpoint", ipc=1, seed=0, profile="fast").changed(**changes)
+
+
+WRONG_TYPES = [
+    ("match", "steps", "x", "match.steps is 'x'; it must be a whole number"),
+    ("match", "steps", 2.5, "match.steps is 2.5; it must be a whole number"),
+    ("match", "steps", True, "match.steps is True; it must be a whole number"),
+    ("match", "steps", 10**30, "match.steps is 1000.*; it must be a whole number"),
+    ("match", "lr", "0.1", "match.lr is '0.1'; it must be a finite number or None"),
+    ("match", "lr", math.inf, "match.lr is inf; it must be a finite number or None"),
+    ("match", "lr_images", 10**400, "match.lr_images is 1000.*; it must be a finite number"),
+    ("match", "look", 3, "match.look is 3; it must be a word or None"),
+    ("match", "start_epochs", [0], r"match.start_epochs is \(0,\); it must be a list of 2, each a whole number"),
+    ("match", "orders", 0.5, "match.orders is 0.5; it must be a list, each a finite number"),
+    ("match", "orders", [0.5, "x"], r"match.orders is \(0.5, 'x'\); it must be a list, each a finite number"),
+    ("match", "quantile", [0.5, None], "match.quantile is .*; it must be a list of 2, each a finite number or None"),
+    ("network", "family", None, "network.family is None; it must be a word"),
+    ("evaluation", "sgd_lrs", None, "evaluation.sgd_lrs is None; it must be a list"),
+    (None, "ipc", "1", "ipc is '1'; it must be a whole number"),
+    (None, "seed", True, "seed is True; it must be a whole number"),
+    (None, "dataset", ["x"], r"dataset is \['x'\]; it must be a word"),
+    (None, "match", "steps", "does not fit"),
+]
+
+
+@pytest.mark.parametrize(("part", "name", "value", "words"), WRONG_TYPES)
+def test_a_stored_value_of_another_type_is_named(part, name, value, words):
+    plain = configure("phantom", method="endpoint", ipc=1, seed=0, profile="fast").as_dict()
+    (plain if part is None else plain[part])[name] = value
+    with pytest.raises(ConfigError, match=words):
+        from_dict(plain)
+
+
+BEYOND = [
+    ({"network": {"depth": 101}}, "network.depth is 101; it must be at most 100"),
+    ({"network": {"width": 5000}}, "network.width is 5000; it must be at most 4,096"),
+    ({"evaluation": {"steps": 10**9}}, "evaluation.steps is 1000000000; it must be at most 1,000,000"),
+    ({"evaluation": {"batch": 10**9}}, "evaluation.batch"),
+    ({"evaluation": {"networks": 10**9}}, "evaluation.networks"),
+    ({"evaluation": {"steps": 10**6, "networks": 100}}, "10,000,000 steps"),
+    ({"evaluation": {"sgd_lrs": (0.01,) * 101}}, "100 step sizes"),
+    ({"evaluation": {"adamw_lrs": (0.0,)}}, "adamw_lrs"),
+    ({"evaluation": {"sgd_lrs": (1e300,)}}, "sgd_lrs"),
+    ({"evaluation": {"momentum": -0.5}}, "evaluation.momentum"),
+    ({"evaluation": {"weight_decay": -0.5}}, "evaluation.weight_decay"),
+    ({"ipc": {"more": 1}}, "ipc is {'more': 1}; it must be a whole number"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BEYOND)
+def test_what_the_commands_run_from_a_file_is_bounded(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        configure("phantom", method="endpoint", ipc=1, seed=0, profile="fast").changed(**changes)
+
+
+def test_bounds_leave_room_for_what_is_of_use():
+    large = {"network": {"depth": 8, "width": 1024}, "evaluation": {"steps": 20_000, "networks": 50, "batch": 4096}, "match": {"iterations": 10**6}}
+    config = configure("covid19-cxr", method="published", ipc=10, seed=2**62, profile="paper", **large)
+    assert from_dict(config.as_dict()) == config
+    config = configure("phantom", method="endpoint", ipc=1, seed=0, profile="fast")
+    assert config.changed(match={"orders": [0.5], "waypoints": 3}).match.orders == (0.5,), "lists are taken for tuples"
 
 
 def test_unknown_names_list_the_known_ones():

@@ -3,7 +3,7 @@
 import json
 import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from hoptm import data, scores
+from hoptm import data, records, scores
 from hoptm import evaluate as module
 from hoptm.baselines import random_subset
 from hoptm.config import EvaluationConfig, NetworkConfig, generator
@@ -60,6 +60,37 @@ def test_a_separable_set_is_learned() -> None:
     assert found.mean("accuracy") > 0.95 and found.mean("auc") > 0.95 and len(found.scores) == 2
     wrong = replace(small(splits), labels=1 - small(splits).labels)
     assert evaluate(net(), wrong, splits.val, splits.test, SETTINGS, 0, recipe=found.recipe).mean("accuracy") < 0.05
+
+
+def test_a_step_that_the_machine_has_no_memory_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted before anything is allocated: four times the parameters, and what each image leaves in the layers."""
+    made, recipe = small(toy()), Recipe("adamw", 0.01, "none", 2)
+    needed = 4 * (4 * net().layout.size + len(made.labels) * net().held)
+    for there, enough in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(records, "best_device", lambda: "cpu")
+        monkeypatch.setattr(records.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": there}.__getitem__)
+        if enough:
+            train_network(net(), made.images, made.labels, recipe, SETTINGS, generator(0))
+        else:
+            with pytest.raises(ConfigError, match=r"a training step of this network on 8 images takes .* GB of memory or more"):
+                train_network(net(), made.images, made.labels, recipe, SETTINGS, generator(0))
+
+
+def test_a_wide_network_sees_fewer_images_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits, seen = toy(), []
+    made, theta = small(splits), net().initial(generator(0))
+    whole = predict(net(), theta, made.standardisation, splits.test.images)
+    monkeypatch.setattr(scores, "_HELD", 7 * net().held + 1)
+    monkeypatch.setattr(Network, "__call__", counting(Network.__call__, seen))
+    assert torch.allclose(predict(net(), theta, made.standardisation, splits.test.images), whole) and max(seen) == 7 and sum(seen) == 60
+
+
+def counting(call: Callable[..., torch.Tensor], seen: list[int]) -> Callable[..., torch.Tensor]:
+    def counted(self: Network, theta: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return call(self, theta, images)
+
+    return counted
 
 
 def test_full_data_is_learned_and_gets_enough_steps() -> None:

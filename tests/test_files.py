@@ -1,6 +1,7 @@
 """Files are whole or absent."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,44 @@ def test_damage_is_named(tmp_path, damage):
     else:
         path.unlink()
     with pytest.raises(FileError, match=r"set\.safetensors"):
+        files.read_tensors(path)
+
+
+def header_changed(path, change):
+    """The file with its safetensors header changed by hand, and its length set right."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    change(header, len(content) - end)
+    words = json.dumps(header).encode()
+    path.write_bytes(len(words).to_bytes(8, "little") + words + content[end:])
+
+
+@pytest.mark.parametrize("shape", [[0, 2**63], [2**63, 0], [0, 2**62, 2**62], [2**62, 0]])
+def test_a_shape_that_no_tensor_can_have_is_a_clear_error(tmp_path, shape):
+    path = tmp_path / "set.safetensors"
+    files.write_tensors(path, {"a": torch.randn(50)}, {"k": 1})
+    header_changed(path, lambda header, end: header.update(extra={"dtype": "F32", "shape": shape, "data_offsets": [end, end]}))
+    with pytest.raises(FileError, match=r"set\.safetensors"):
+        files.read_tensors(path)
+
+
+def test_a_description_is_bounded_before_it_is_read(tmp_path, monkeypatch):
+    """Sixteen megabytes of brackets would take half a gigabyte as lists."""
+    path = tmp_path / "set.safetensors"
+    files.write_tensors(path, {"a": torch.ones(2)}, {"k": ["x" * 1000]})
+    assert files.read_info(path)["k"]
+    monkeypatch.setattr(files, "_LONGEST", 1000)
+    for read in (files.read_info, files.read_tensors):
+        with pytest.raises(FileError, match=r"set\.safetensors: its description has \d+ characters and may have 1000"):
+            read(path)
+
+
+def test_the_number_of_tensors_is_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "set.safetensors"
+    files.write_tensors(path, {str(number): torch.ones(1) for number in range(12)}, {})
+    monkeypatch.setattr(files, "_MOST", 11)
+    with pytest.raises(FileError, match="it holds 12 tensors and may hold 11"):
         files.read_tensors(path)
 
 

@@ -11,6 +11,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from hoptm import latent
+from hoptm import vae as vae_module
 from hoptm.config import generator
 from hoptm.data import Test, Train, Validation, standardisation
 from hoptm.errors import ConfigError, DataError, DivergedError, FileError
@@ -122,6 +123,37 @@ def test_weights_that_do_not_fit_are_refused(vae: Vae) -> None:
         Decoder(0, *shape[1:], weights)
     with pytest.raises(ConfigError, match="encoder"):
         Vae(vae.config, vae.decoder, weights)
+
+
+@pytest.mark.parametrize("size", [8, 20, 28, 64, 112, 224])
+def test_what_a_decoder_holds_and_multiplies_is_counted(size: int) -> None:
+    shape, held, work = (7, 4, 3, size), [], 0
+    skeleton = vae_module._decoder.__wrapped__(*shape)
+    for module in skeleton:
+        module.register_forward_hook(lambda _module, _inputs, output: held.append(4 * output.numel()))
+    out = torch.empty(1, 7, device="meta")
+    for module in skeleton:
+        out = module(out)
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            places = out[0, 0].numel() if out.dim() == 4 else 1
+            work += module.weight.numel() * places
+    made = untrained(VaeConfig(dims=7, width=4), 3, size, generator(0)).decoder
+    assert made.image_bytes == max(held) and made.image_work == work
+
+
+WIDE = [
+    ((1, 512, 1, 512), r"width 512 for 1 x 512 x 512 holds 134,217,728 bytes an image in its largest layer and may hold 33,554,432"),
+    ((1, 1, 40, 512), r"bytes an image"),
+    ((1, 1, 1, 2048), r"size at most 1,024"),
+    ((4097, 1, 1, 28), r"dims at most 4,096"),
+    ((1, 513, 1, 28), r"width at most 512"),
+]
+
+
+@pytest.mark.parametrize(("shape", "words"), WIDE)
+def test_decoders_beyond_the_bounds_are_refused(shape: tuple[int, int, int, int], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Decoder(*shape, {})
 
 
 @pytest.mark.parametrize("wrong", [{"dims": 0}, {"width": 0}, {"steps": 0}, {"batch": 0}, {"lr": 0.0}, {"lr": 2.0}, {"beta": -0.1}, {"beta": math.nan}])

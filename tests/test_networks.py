@@ -16,6 +16,24 @@ from hoptm.networks import FAMILIES, NORMS, network
 torch.set_num_threads(1)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_forward_pass_holds_is_counted(family, norm):
+    net = built(family, size=28, depth=2, width=16, norm=norm)
+    counts, kinds = [], (nn.Conv2d, nn.Linear, nn.GroupNorm, nn.LayerNorm)
+    for module in net.skeleton.modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(lambda _module, _inputs, output: counts.append(output.numel()))
+    net.skeleton(torch.empty(1, net.channels, net.size, net.size, device="meta"))
+    assert net.held == sum(counts) > 0
+
+
+def test_a_network_of_too_many_parameters_is_refused():
+    assert built("convnet", size=28, depth=3, width=1024).layout.size < 2**28
+    with pytest.raises(ConfigError, match=r"a convnet of depth 3 and width 4096 for 3 x 28 x 28 has \d+,\d+,\d+ parameters and may have 268,435,456"):
+        built("convnet", size=28, depth=3, width=4096)
+
+
 def stream(seed=0):
     return torch.Generator().manual_seed(seed)
 

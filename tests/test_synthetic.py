@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from hoptm import data, files
+from hoptm import data, files, synthetic_file
 from hoptm.baselines import random_subset
 from hoptm.data import Info, Splits, Standardisation, Train, Validation, standardisation
 from hoptm.errors import DataError, FileError
@@ -18,7 +18,7 @@ from hoptm.rendering import Decoded, Pixels, Rendering, Upsampled
 from hoptm.results import SOFT as SOFT_METHODS
 from hoptm.synthetic import SyntheticSet, describe, from_real, initialise, load, provenance
 from hoptm.synthetic_file import Parts, wrong_parts
-from hoptm.vae import VaeConfig, untrained
+from hoptm.vae import Decoder, VaeConfig, _decoder, untrained
 
 COUNTS = (7, 4, 9)
 
@@ -439,6 +439,61 @@ def test_wrong_rendered_content_is_one_clear_error(tmp_path: Path, changes: dict
     files.write_tensors(tmp_path / "set.safetensors", *rendered_file(**changes))
     with pytest.raises(FileError, match=r"set\.safetensors: .*(M|m)ake or fetch it again"):
         load(tmp_path / "set.safetensors")
+
+
+def square_set(size: int, width: int, count: int = 3) -> SyntheticSet:
+    vae = untrained(VaeConfig(width=width), 3, size, torch.Generator().manual_seed(1))
+    codes = torch.randn(count, vae.config.dims, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        return small_set(images=vae.decode(codes), labels=torch.arange(count) % 3, codes=codes, rendering=Decoded.by(vae))
+
+
+@pytest.mark.parametrize(("size", "width"), [(28, 16), (64, 16), (112, 16), (128, 16), (224, 16), (28, 128), (224, 64)])
+def test_codes_of_every_image_size_load(tmp_path: Path, size: int, width: int) -> None:
+    made = square_set(size, width)
+    made.save(tmp_path / "set")
+    assert torch.equal(load(tmp_path / "set").images, made.images)
+
+
+def test_images_are_rendered_within_a_budget_of_bytes_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at a time as their largest layer leaves room for; loading a file renders each image once."""
+    square_set(28, 16, 100).save(tmp_path / "small")
+    square_set(224, 32, 25).save(tmp_path / "large")
+    seen: list[int] = []
+    call = Decoded.__call__
+
+    def counted(self: Decoded, leaf: torch.Tensor) -> torch.Tensor:
+        seen.append(len(leaf))
+        return call(self, leaf)
+
+    monkeypatch.setattr(Decoded, "__call__", counted)
+    load(tmp_path / "small")
+    assert seen == [64, 36]
+    seen.clear()
+    load(tmp_path / "large")
+    assert seen == [20, 5] and max(seen) * 32 * 224**2 <= 32 * 1024**2
+
+
+def test_rendering_is_bounded_in_all(tmp_path: Path) -> None:
+    """Sixteen images of a decoder as wide as may be, in a file of 52 megabytes, would take a minute: refused before the first is rendered."""
+    vae = Decoder(1, 512, 1, 256, {name: torch.zeros(value.shape) for name, value in _decoder(1, 512, 1, 256).named_parameters()})
+    one = {"mean": torch.tensor([0.5], dtype=torch.float64), "std": torch.tensor([0.5], dtype=torch.float64)}
+    tensors, header = stored(images=torch.zeros(16, 1, 256, 256), labels=torch.zeros(16, dtype=torch.int64), **one)
+    header["rendering"] = {"name": "decoded", "config": Decoded(vae).config}
+    files.write_tensors(tmp_path / "set.safetensors", tensors | {"codes": torch.zeros(16, 1), **Decoded(vae).shared}, header)
+    with pytest.raises(FileError, match=r"set\.safetensors: .* takes [\d,]+ multiplications to render 16 images; 274,877,906,944 are allowed"):
+        load(tmp_path / "set.safetensors")
+
+
+def test_the_edge_and_the_augmentations_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for names in (["none"] * 2, [str(number) for number in range(51)]):
+        files.write_tensors(tmp_path / "set", *stored(set={**small_set().info, "augmentations": names}))
+        with pytest.raises(FileError, match="more than 50 augmentations, or one of them twice"):
+            load(tmp_path / "set")
+    small_set().save(tmp_path / "set")
+    monkeypatch.setattr(synthetic_file, "LARGEST_EDGE", 7)
+    with pytest.raises(FileError, match="images of 8 pixels; an edge may have 7"):
+        load(tmp_path / "set")
 
 
 def test_a_plain_set_may_hold_no_decoder(tmp_path: Path) -> None:
