@@ -110,8 +110,9 @@ def taught() -> list[Claim]:
 
 
 def extended() -> list[Claim]:
-    """The extended method against the end point and random images, and the aim that joins them."""
+    """The extended method against the end point, random images and herded ones, from which it may start, and the aim that joins the first two."""
     found = [_gain("project", _SUMMARY, "extended", rival, *setting) for rival in ("endpoint", "random") for setting in (*_GRID, ("cxr-open", 10, "tuned"))]
+    found += [_gain("project", _SUMMARY, "extended", "herding", dataset, ipc) for dataset, _ in TENTH for ipc in (1, 10)]
     both = tuple(
         Gain("extended", rival, dataset, ipc, score=score, needs=5)
         for dataset, _ in TENTH for ipc in (1, 10) for rival in ("endpoint", "random") for score in ("accuracy", "auc")
