@@ -285,7 +285,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
 def read_aside(script: str, inside: Path, *more: Path) -> subprocess.CompletedProcess[str]:
     """A script in a process of its own, on a folder of files; a crash is its return code, and the files after it are missing from what it prints."""
     words = [sys.executable, "-c", script, str(inside), str(Path(__file__).parent), *map(str, more)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=250, check=False, env={**os.environ, "HOPTM_OFFLINE": "1"})
+    return subprocess.run(words, capture_output=True, text=True, timeout=550, check=False, env={**os.environ, "HOPTM_OFFLINE": "1"})
 
 
 def written(mutants: list[Mutant], inside: Path) -> Path:
@@ -295,6 +295,7 @@ def written(mutants: list[Mutant], inside: Path) -> Path:
     return inside
 
 
+@pytest.mark.timeout(600)
 def test_the_interpreter_survives_and_runs_nothing(mutants: list[Mutant], tmp_path: Path) -> None:
     """All files in a process of their own: no traceback, no signal, no new file; those with a stranger's settings are also judged and audited as they ask."""
     inside = written(mutants, tmp_path / "inside")
