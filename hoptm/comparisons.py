@@ -9,7 +9,7 @@ from typing import Any
 
 from hoptm.errors import FileError
 from hoptm.records import Record, read_diverged, read_records
-from hoptm.results import NAMES, WHOLE, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
+from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
 from hoptm.timed_runs import of_earlier_settings
 from hoptm.verdicts import SEEDS, Evidence, Measured
 from hoptm.verify import Verdict, golden_files, verify
@@ -80,7 +80,7 @@ class Gap:
     def measure(self, evidence: Evidence) -> Measured:
         """One mean over the sets for each shared seed, in points."""
         values, missing = _points(evidence, self.method, self.ipcs, self.profile)
-        aside = _asides(evidence, ((self.method, "full"),), self.ipcs, self.profile)
+        aside = _asides(evidence, ((self.method, self.method),), self.ipcs, self.profile)
         return Measured(f"gap of {NAMES[self.method]}, points", tuple(values.values()), self.bound, False, self.needs, missing, "+.2f", aside=aside)
 
 
@@ -99,17 +99,16 @@ class GapBelow:
         (one, lacks), (other, lacks_too) = (_points(evidence, method, self.ipcs, self.profile) for method in (self.first, self.second))
         values = tuple(one[seed] - other[seed] for seed in sorted(set(one) & set(other)))
         missing = "" if values else lacks or lacks_too or "no seed shared"
-        aside = _asides(evidence, ((self.first, self.second), (self.first, "full"), (self.second, "full")), self.ipcs, self.profile)
+        aside = _asides(evidence, ((self.first, self.second),), self.ipcs, self.profile)
         return Measured(f"less that of {NAMES[self.second]}", values, 0.0, False, self.needs, missing, "+.2f", aside=aside)
 
 
 def _asides(evidence: Evidence, pairs: Sequence[tuple[str, str]], ipcs: Sequence[tuple[str, int]], profile: str) -> str:
-    """`_aside` of every pair of arms on every data set, each said once; all real images have IPC 0."""
+    """`_aside` of every pair of arms on every data set, each said once. All real images are no partner in this: they follow no experts."""
     told: dict[str, None] = {}
     for dataset, ipc in ipcs:
         for pair in pairs:
-            sides = [(arm, 0 if arm in WHOLE else ipc) for arm in pair]
-            for part in filter(None, _aside(evidence, sides, dataset, profile).split("; ")):
+            for part in filter(None, _aside(evidence, [(arm, ipc) for arm in pair], dataset, profile).split("; ")):
                 told[f"{SETS.get(dataset, dataset)} {part}"] = None
     return "; ".join(told)
 
