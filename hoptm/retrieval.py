@@ -77,11 +77,17 @@ def nearest(images: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], count:
     return found.values, found.indices
 
 
-def retrieval(images: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], started: Sequence[int] | Int64[Tensor, "n"]) -> Retrieval:
-    """The rank of each image's true initialiser, an index into `real`. Raises DataError when there is not one for each image, else as `distances`."""
+def _one_each(images: Float[Tensor, "n ..."], started: Sequence[int] | Int64[Tensor, "m"]) -> Int64[Tensor, "m"]:
+    """The initialisers as a tensor. Raises DataError when there is not one for each image."""
     truth = torch.as_tensor(started)
     if len(truth) != len(images):
         raise DataError(f"{len(images)} images and {len(truth)} initialisers were given; each image has one.")
+    return truth
+
+
+def retrieval(images: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], started: Sequence[int] | Int64[Tensor, "n"]) -> Retrieval:
+    """The rank of each image's true initialiser, an index into `real`. Raises DataError when there is not one for each image, else as `distances`."""
+    truth = _one_each(images, started)
     found = distances(images, real)
     own = found.gather(1, truth[:, None])
     ranks = (found <= own).sum(dim=1) - 1
@@ -102,9 +108,7 @@ def against_held_out(
     held-out images of its own class its place is uniform then, and the mean share is 1/2 (half a place is added, as in `Retrieval.typical`).
     Raises DataError for a class without held-out images, else as `retrieval`.
     """
-    truth = torch.as_tensor(started)
-    if len(truth) != len(images):
-        raise DataError(f"{len(images)} images and {len(truth)} initialisers were given; each image has one.")
+    truth = _one_each(images, started)
     own = torch.stack([distances(image[None], real[index][None])[0, 0] for image, index in zip(images, truth, strict=True)])
     others, shares = distances(images, held_out), []
     for row, mine, label in zip(others, own, labels[truth], strict=True):
@@ -132,9 +136,7 @@ def exchanged(
     (`held_out[:0]`): they are then exchanged among themselves, which asks whether an image knows its own from the others of its class.
     Raises DataError when there is not one initialiser for each image, else as `distances`.
     """
-    truth = torch.as_tensor(started)
-    if len(truth) != len(images):
-        raise DataError(f"{len(images)} images and {len(truth)} initialisers were given; each image has one.")
+    truth = _one_each(images, started)
     seen, drawn, ways = 0.0, torch.zeros(DRAWS, dtype=torch.float64), 0.0
     for label in labels[truth].unique():
         of_class = torch.nonzero(labels[truth] == label).flatten()
