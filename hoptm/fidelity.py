@@ -18,6 +18,7 @@ from torch import Tensor
 
 from hoptm.data import Standardisation, Train, Validation
 from hoptm.errors import ConfigError, DataError
+from hoptm.intervals import Randomised
 from hoptm.networks import Network
 from hoptm.synthetic import SyntheticSet
 
@@ -86,22 +87,14 @@ class Nearness:
 
 
 @dataclass(frozen=True)
-class Preference:
-    """Whether synthetic images have their nearest real image in train more often than chance gives train such images."""
+class Preference(Randomised):
+    """Whether synthetic images have their nearest real image in train more often than chance gives train such images. p is exact."""
 
     hits: int
     """Synthetic images whose nearest image, of train and held-out images together, is one of train; a tie counts for held-out."""
     count: int
     expected: float
     """Hits on average where train and held-out images are the same to the set."""
-    p: float
-    """Chance of as many hits or more then, exact."""
-    least: float
-    """The smallest p that these images could have: if every one of them had its nearest in train. Large where they are few."""
-
-    def tells(self, level: float) -> bool:
-        """Whether the test can reach the level at all with so many images."""
-        return self.least <= level
 
 
 @dataclass(frozen=True)
@@ -182,7 +175,7 @@ def preference(synthetic: SyntheticSet, train: Train, held_out: Validation) -> P
         expected += found.total() * inside / (inside + outside)
     hits = int(hit.sum())
     p = min(1.0, float(missed[: len(ours) - hits + 1].sum()))
-    return Preference(hits, len(ours), expected, p, float(missed[0]))
+    return Preference(p, float(missed[0]), hits, len(ours), expected)  # least: every image has its nearest in train
 
 
 def held_out_counts(weights: Sequence[int], inside: int, outside: int) -> Float64[np.ndarray, "s"]:

@@ -34,6 +34,20 @@ class Interval:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}{freedom}, {self.kind}{', wide' if self.wide else ''}"
 
 
+@dataclass(frozen=True)
+class Randomised:
+    """What a test says that deals the data anew by chance: p, and how small p can be at all."""
+
+    p: float
+    """Chance of as much or more where there is nothing to find."""
+    least: float
+    """The smallest p that the test could have with so many images; large where they are few."""
+
+    def tells(self, level: float) -> bool:
+        """Whether the test can reach the level at all with so many images."""
+        return self.least <= level
+
+
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:
     """Student's t interval of a mean over seeds: one value each. Raises ConfigError for fewer than two or one not finite."""
     return _student(values, level, "over seeds by Student's t")

@@ -15,8 +15,9 @@ from hoptm.arms import first_images
 from hoptm.config import METHODS, from_dict, generator
 from hoptm.data import Selectable
 from hoptm.errors import ConfigError
-from hoptm.fidelity import Preference, nearness, preference
-from hoptm.retrieval import Exchange, against_held_out, exchanged, retrieval
+from hoptm.fidelity import nearness, preference
+from hoptm.intervals import Randomised
+from hoptm.retrieval import against_held_out, exchanged, retrieval
 from hoptm.synthetic import SyntheticSet
 
 NEAREST, MOVED = "nearest training image", "changed since the start"
@@ -87,11 +88,11 @@ def retrieved(made: SyntheticSet, splits: Selectable, chosen: Int64[Tensor, "n"]
     }
 
 
-def _p(test: Preference | Exchange) -> str:
+def _p(test: Randomised) -> str:
     return f"p = {test.p:.3g} at a level of {LEVEL:.3g}, the smallest possible with so many images {test.least:.2g}"
 
 
-def _verdict(test: Preference | Exchange) -> str:
+def _verdict(test: Randomised) -> str:
     """Whether a test found something. Where the smallest p that it can have lies above the level, it cannot, and that is no failed attack."""
     return FOUND if test.p <= LEVEL else MISSED if test.tells(LEVEL) else FEW
 

@@ -13,24 +13,11 @@ from scipy import stats
 from torch import Tensor
 
 from hoptm.errors import DataError
+from hoptm.intervals import Randomised
 from hoptm.membership import clopper_pearson
 
 DRAWS = 1_999
 """Random exchanges of initialisers in `exchanged`."""
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """Whether synthetic images lie nearer to their own initialisers than to images that might as well have been these."""
-
-    p: float
-    """Share of random exchanges, the true choice counted in, in which the stand-ins lie as near on the whole."""
-    least: float
-    """The smallest p that the test could have: one over the number of possible exchanges, or over that of the draws."""
-
-    def tells(self, level: float) -> bool:
-        """Whether the test can reach the level at all with so many images."""
-        return self.least <= level
 
 
 @dataclass(frozen=True)
@@ -127,13 +114,14 @@ def exchanged(
     held_out: Float[Tensor, "h ..."],
     held_labels: Int64[Tensor, "h"],
     chance: torch.Generator,
-) -> Exchange:
+) -> Randomised:
     """A randomisation test, class by class: do images lie nearer to their own initialisers than if others had been drawn in their place?
 
     Initialisers that are drawn at random from train, and held-out images of their class, are the same to a set that kept nothing of its
     initialisers. So the true ones are exchanged for images drawn from both together, without replacement, and the ranks of their distances added
-    up. The level holds whatever the images look like, alike or not. Where the initialisers were not drawn but chosen, give no held-out images
-    (`held_out[:0]`): they are then exchanged among themselves, which asks whether an image knows its own from the others of its class.
+    up. p is the share of exchanges, the true choice counted in, in which the stand-ins lie as near on the whole. The level holds whatever the
+    images look like, alike or not. Where the initialisers were not drawn but chosen, give no held-out images (`held_out[:0]`): they are then
+    exchanged among themselves, which asks whether an image knows its own from the others of its class.
     Raises DataError when there is not one initialiser for each image, else as `distances`.
     """
     truth = _one_each(images, started)
@@ -148,4 +136,4 @@ def exchanged(
         instead = torch.rand(DRAWS, size, generator=chance).argsort(dim=1)[:, :count]
         drawn += ranks[torch.arange(count), instead].sum(dim=1)
         ways += math.lgamma(size + 1) - math.lgamma(size - count + 1)
-    return Exchange((1 + int((drawn <= seen + 1e-9).sum())) / (DRAWS + 1), max(1 / (DRAWS + 1), math.exp(-ways)))
+    return Randomised((1 + int((drawn <= seen + 1e-9).sum())) / (DRAWS + 1), max(1 / (DRAWS + 1), math.exp(-ways)))
