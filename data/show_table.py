@@ -1,6 +1,7 @@
 """Print the evaluation table from the stored records, and the commands for what is missing: `python data/show_table.py --score auc`."""
 
 import argparse
+import json
 
 from hoptm.arms import ARMS
 from hoptm.records import read_diverged, read_records
@@ -20,7 +21,8 @@ def main() -> None:
     if chosen.hours:
         journals = sorted(stored("search").rglob("*-ipc10.journal"))  # those that were searched again count, too
         print(hours(records, profile=chosen.profile), end="\n\n")
-        print(hours_of_grids(records, sum(map(hours_in, journals)), profile=chosen.profile))
+        priced = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8"))["hours"] if chosen.profile == "tuned" else {}
+        print(hours_of_grids(records, sum(map(hours_in, journals)), priced=priced, profile=chosen.profile))
         return
     for dataset in (*DATASETS, *SMALL_DATASETS):
         print(evaluation_table(records, dataset=dataset, score=chosen.score, profile=chosen.profile, diverged=diverged), end="\n\n")

@@ -5,6 +5,7 @@ The plan is fixed beforehand, so a cell that is missing is seen to be missing. N
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hoptm.errors import ConfigError
 from hoptm.intervals import Interval, interval
@@ -137,19 +138,34 @@ GRIDS: Mapping[str, tuple[tuple[str, tuple[str, ...], int, int], ...]] = {
 BUDGET_HOURS = 16
 
 
-def hours_of_grids(records: Sequence[Record], searched: float, *, profile: str = "tuned") -> str:
-    """Hours of wall time of searches (`search.hours_in`) and of the two grids as they are on record, against `BUDGET_HOURS`, as plain text.
+def runs_of_grid(name: str) -> list[tuple[str, str, int, int]]:
+    """Every run of one of `GRIDS`: data set, arm, images a class, seed. Raises KeyError for another name."""
+    return [(dataset, method, ipc, seed) for dataset, methods, ipc, seeds in GRIDS[name] for method in methods for seed in range(seeds)]
 
-    A run has one thread, so its processor hours are no more than these; runs on a GPU count as they are.
+
+def hours_of_grids(records: Sequence[Record], searched: float, *, priced: Mapping[str, float] = MappingProxyType({}), profile: str = "tuned") -> str:
+    """Hours of searches (`search.hours_in`) and of the two grids as they are on record, against `BUDGET_HOURS`, as plain text.
+
+    The first are hours of wall time. A run has one thread, so its processor hours are no more than these; runs on a GPU count as they are. Where
+    `priced` has the processor hours of a grid (`benchmarks/price_of_grids.py`), they stand beside, with the wall time of the searches.
     """
     took = {(record.dataset["name"], record.method, record.ipc, record.seed): record.seconds for record in records if record.config["profile"] == profile}
     lines, total = [f"{'searches':12s} {searched:6.2f} h"], searched
-    for name, parts in GRIDS.items():
-        runs = [(dataset, method, ipc, seed) for dataset, methods, ipc, seeds in parts for method in methods for seed in range(seeds)]
+    for name in GRIDS:
+        runs = runs_of_grid(name)
         spent = sum(took.get(run, 0.0) for run in runs) / 3600
-        lines.append(f"{name:12s} {spent:6.2f} h, {sum(run in took for run in runs)} of {len(runs)} runs on record")
+        beside = f"; priced at {priced[name]:.2f} h of a core" if name in priced else ""
+        lines.append(f"{name:12s} {spent:6.2f} h, {sum(run in took for run in runs)} of {len(runs)} runs on record{beside}")
         total += spent
-    return "\n".join([*lines, f"{'in all':12s} {total:6.2f} h of {BUDGET_HOURS}: {'within' if total <= BUDGET_HOURS else 'over'} the budget"])
+    lines.append(f"{'by the clock':12s} {total:6.2f} h of {BUDGET_HOURS}: {_judged(total)}")
+    if set(priced) >= set(GRIDS):
+        in_all = searched + sum(priced[name] for name in GRIDS)
+        lines.append(f"{'of a core':12s} {in_all:6.2f} h of {BUDGET_HOURS}: {_judged(in_all)}, searches by the clock")
+    return "\n".join(lines)
+
+
+def _judged(hours: float) -> str:
+    return f"{'within' if hours <= BUDGET_HOURS else 'over'} the budget"
 
 
 def hours(records: Sequence[Record], *, profile: str = "tuned") -> str:
