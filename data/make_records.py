@@ -23,6 +23,7 @@ from hoptm.errors import ConfigError, DivergedError
 from hoptm.evaluate import Recipe, evaluate, full_data
 from hoptm.latent_controls import reconstructed
 from hoptm.leaf import vae_of
+from hoptm.likeness import trained_on_train
 from hoptm.networks import Network, network
 from hoptm.records import Record, write_diverged, write_record
 from hoptm.results import SCORES, WHOLE
@@ -64,13 +65,15 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
         try:
             made, extra = make(config, splits, method, state)
             found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
+            took = time.perf_counter() - began  # what a card says of leaks is not part of a run
         except DivergedError as error:
             write_diverged(RECORDS, path.stem, config.as_dict(), str(error))
             print(f"{path.stem}: DIVERGED, written down without scores: {error}", flush=True)
             return
         if method not in ARMS and config.seed < KEPT_SEEDS:
-            keep_set(carded(made, found.as_dict(), config, splits, method, RECORDS), SETS / stored_name(config))
-        keep(record_of(config, splits, method, found, time.perf_counter() - began, extra))
+            features = trained_on_train(splits.without_test)
+            keep_set(carded(made, found.as_dict(), config, splits, method, RECORDS, features), SETS / stored_name(config))
+        keep(record_of(config, splits, method, found, took, extra))
         if method not in ARMS:  # an arm has none, and that of an end point of its name may be at work
             state.unlink(missing_ok=True)
 
@@ -115,13 +118,14 @@ def run_whole(method: str, chosen: argparse.Namespace, seeds: list[int], splits:
 
 def describe(splits: Splits) -> None:
     """Write scores on record and the direct tests of leaks into the stored sets of a data set, anew: random images may have come on record since."""
+    features = trained_on_train(splits.without_test)
     for path in sorted(SETS.glob(f"{splits.info.name}-*.safetensors")):
         made = SyntheticSet.load(path)
         config, record = from_dict(made.info["config"]), record_of_set(made, splits, RECORDS)
         if record is None:
             print(f"{path.name}: no record of these data and settings; left as it is", flush=True)
             continue
-        carded(made, record.scores, config, splits, config.method, RECORDS).save(path, half="stored" in made.info)
+        carded(made, record.scores, config, splits, config.method, RECORDS, features).save(path, half="stored" in made.info)
         print(f"{path.name}: described", flush=True)
 
 

@@ -1,9 +1,10 @@
 """Who is in which shadow of an audit: a pool of images, in groups that are judged apart, and fair coins.
 
-A leak is not an average, so groups are kept apart: *ordinary* images, mislabelled *canaries*, the candidates for *initialisers*, and
-mislabelled ones of these. The first `ipc` candidates of each class initialise whenever a shadow holds them, so for them to be a member is to
-be an initialiser. Where a shadow lacks some, *reserves* take their places. These are in no test: for them membership means one thing or the other.
-Ordinary images and canaries never initialise.
+A leak is not an average, so groups are kept apart: *ordinary* images, mislabelled *canaries*, the candidates for *initialisers*,
+mislabelled ones of these, and, where they are none of these, images of the *rarest class*: they are few, and each counts for more. The first
+`ipc` candidates of each class initialise whenever a shadow holds them, so for them to be a member is to be an initialiser. Where a shadow lacks
+some, *reserves* take their places. These are in no test: for them membership means one thing or the other. Ordinary images, those of the rarest
+class and canaries never initialise.
 """
 
 import dataclasses
@@ -19,8 +20,8 @@ from hoptm.errors import DataError
 from hoptm.membership import toss
 from hoptm.pipelines import AuditSettings, Shadow
 
-GROUPS = ("ordinary", "canaries", "initialisers", "canary initialisers", "reserves")
-JUDGED = GROUPS[:4]
+GROUPS = ("ordinary", "canaries", "initialisers", "canary initialisers", "rarest class", "reserves")
+JUDGED = GROUPS[:5]
 """Groups that are tested for membership."""
 
 
@@ -54,7 +55,10 @@ class Plan:
 
 
 def plan(splits: Selectable, settings: AuditSettings) -> Plan:
-    """Draw the pool, the canaries and the candidates. Raises DataError for a multi-label set or one that is too small."""
+    """Draw the pool, the canaries and the candidates; of classes that are equally rare in train the first is the rarest.
+
+    Raises DataError for a multi-label set or one that is too small.
+    """
     train, chance = single_label(splits).train, generator(settings.seed, "audit")
     _, first = torch.unique(train.images.flatten(1), dim=0, return_inverse=True)
     once = torch.full((int(first.max()) + 1,), len(first)).scatter_reduce(0, first, torch.arange(len(first)), "amin")
@@ -76,7 +80,9 @@ def plan(splits: Selectable, settings: AuditSettings) -> Plan:
     group[wrong] = GROUPS.index("canaries")
     of_class = [wrong[labels[wrong] == label][: settings.canary_initialisers] for label in range(splits.classes)]
     group[torch.cat(of_class)] = GROUPS.index("canary initialisers")
-    rank = torch.tensor([3, 3, 1, 0, 2])[group]
+    rarest = int(torch.bincount(train.labels, minlength=splits.classes).argmin())
+    group[(group == GROUPS.index("ordinary")) & (labels == rarest)] = GROUPS.index("rarest class")
+    rank = torch.tensor([3, 3, 1, 0, 3, 2])[group]
     order = rank.argsort(stable=True)
     return Plan(pool, labels, group, order[rank[order] < 3], settings)
 

@@ -35,6 +35,7 @@ from hoptm.exports import to_folder, to_npz
 from hoptm.files import write_text
 from hoptm.grids import price, priced, read_grid
 from hoptm.intervals import Interval, network_interval
+from hoptm.likeness import trained_on_train
 from hoptm.networks import network
 from hoptm.pipelines import AuditSettings
 from hoptm.privacy_card import of_report, of_set
@@ -236,8 +237,8 @@ def _audit_file(file: Path, out: Path, arm: str | None, known: Path | None, as_j
     made = load_set(file)
     splits = _load(_source(made, file), made.images.shape[-1]).without_test
     _check_fit(made, splits, file)
-    _say(f"estimate: seconds; {len(made.labels)} images are compared with {len(splits.train)} of train and the held-out ones")
-    section = of_set(made, splits)
+    _say(f"estimate: a minute or less; {len(made.labels)} images are compared with {len(splits.train)} of train and held-out ones, after a network is trained")
+    section = of_set(made, splits, trained_on_train(splits))
     if arm is not None:
         if known is None:
             raise ConfigError("--like names an arm of a report: name its folder with --report.")

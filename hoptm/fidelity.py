@@ -162,8 +162,14 @@ def preference(synthetic: SyntheticSet, train: Train, held_out: Validation) -> P
     ours = synthetic.standardisation.invert(synthetic.images)
     if not ours.shape[1:] == train.images.shape[1:] == held_out.images.shape[1:] or train.labels.ndim != 1:
         raise DataError(f"images {tuple(ours.shape[1:])} cannot be compared with train {tuple(train.images.shape[1:])}, one class an image. Name its own data.")
-    (to_train, first), (to_others, second) = (_nearest(ours, part.images) for part in (train, held_out))
-    hit = to_train < to_others
+    to_train, to_others = (_nearest(ours, part.images) for part in (train, held_out))
+    return preferred(to_train, to_others, train, held_out)
+
+
+def preferred(to_train: tuple[Tensor, Tensor], to_others: tuple[Tensor, Tensor], train: Train, held_out: Validation) -> Preference:
+    """`preference` from the distance to the nearest image of each split, and its place there (two tensors (n,) a split), however they are measured."""
+    (near, first), (other, second) = to_train, to_others
+    hit = near < other
     classes = torch.where(hit, train.labels[first], held_out.labels[second]).tolist()
     weights: dict[int, Counter[int]] = {}
     for label, place in zip(classes, torch.where(hit, first, -1 - second).tolist(), strict=True):
@@ -174,8 +180,8 @@ def preference(synthetic: SyntheticSet, train: Train, held_out: Validation) -> P
         missed = np.convolve(missed, held_out_counts(list(found.values()), inside, outside))
         expected += found.total() * inside / (inside + outside)
     hits = int(hit.sum())
-    p = min(1.0, float(missed[: len(ours) - hits + 1].sum()))
-    return Preference(p, float(missed[0]), hits, len(ours), expected)  # least: every image has its nearest in train
+    p = min(1.0, float(missed[: len(near) - hits + 1].sum()))
+    return Preference(p, float(missed[0]), hits, len(near), expected)  # least: every image has its nearest in train
 
 
 def held_out_counts(weights: Sequence[int], inside: int, outside: int) -> Float64[np.ndarray, "s"]:

@@ -1,7 +1,8 @@
 """The privacy section of a set's card: what was audited, against whom, and what came out with its intervals.
 
-Two sources: the set itself (its images against train and against held-out images), and the report of an audit of the pipeline that made
-it. The words never go beyond a measurement: an attack that failed is said to have failed, and one that so few images cannot decide, to be undecided.
+Two sources: the set itself (its images against train and against held-out images, by pixels, by structural similarity and by features of a network),
+and the report of an audit of the pipeline that made it.
+The words never go beyond a measurement: an attack that failed is said to have failed, and one that so few images cannot decide, to be undecided.
 """
 
 from collections.abc import Mapping
@@ -15,21 +16,27 @@ from hoptm.arms import first_images
 from hoptm.config import METHODS, from_dict, generator
 from hoptm.data import Selectable
 from hoptm.errors import ConfigError
-from hoptm.fidelity import nearness, preference
+from hoptm.fidelity import nearness, preference, preferred
 from hoptm.intervals import Randomised
-from hoptm.retrieval import against_held_out, exchanged, retrieval
+from hoptm.likeness import Likeness, structural, to_all
+from hoptm.retrieval import against_held_out, exchanged, exchanged_in, ranked, retrieval
 from hoptm.synthetic import SyntheticSet
 
 NEAREST, MOVED = "nearest training image", "changed since the start"
 FOUND, MISSED = "leak found", "this attack found no leak; that does not show that there is none"
 FEW, COPIES = "too few images to tell", "leak found: copies of training images"
-LEVEL = 0.05 / 3
-"""Of each of the three tests that a card makes of a set, so that the card of a set that leaks nothing says 'leak found' with a chance of 5 % at most."""
+LEVEL = 0.05 / 7
+"""Of each of the seven tests that a card makes of a set (copies; and by each likeness, nearest images and initialisers), so that the card of a set that
+leaks nothing says 'leak found' with a chance of 5 % at most."""
+BY_STRUCTURE, BY_FEATURES = "by structural similarity", "by features of a network"
+MOST = 100
+"""Images of a set that are compared by structural similarity and by features, evenly spaced through it: the first takes its time."""
 
 
-def of_set(made: SyntheticSet, splits: Selectable) -> dict[str, Any]:
+def of_set(made: SyntheticSet, splits: Selectable, features: Likeness | None = None) -> dict[str, Any]:
     """The direct tests of one set, plain JSON: nearness to train beside held-out images, and retrieval of initialisers where they are known.
 
+    `features` compares by a network (`likeness.trained_on_train`); without it the section says that nothing was compared so.
     All verdicts are those of exact or randomisation tests at `LEVEL`. Raises DataError when set and data do not fit.
     """
     found, test = nearness(made, splits.train, splits.val), preference(made, splits.train, splits.val)
@@ -52,7 +59,39 @@ def of_set(made: SyntheticSet, splits: Selectable) -> dict[str, Any]:
     chosen = initialisers(made, splits)
     if chosen is not None:
         section["initialisers"] = retrieved(made, splits, chosen)
+    section[BY_STRUCTURE] = _by(structural, made, splits, chosen)
+    section[BY_FEATURES] = _by(features, made, splits, chosen) if features is not None else "not compared"
     return section
+
+
+def _by(apart: Likeness, made: SyntheticSet, splits: Selectable, chosen: Int64[Tensor, "n"] | None) -> dict[str, str]:
+    """Rows of a card: the tests of nearest images and of initialisers by another likeness than pixels."""
+    some = torch.arange(0, len(made.labels), -(-len(made.labels) // MOST))
+    images, held_out = made.standardisation.invert(made.images[some]), splits.val
+    to_train, to_others = (to_all(apart, images, part.images) for part in (splits.train, held_out))
+    test = preferred(to_train.min(dim=1), to_others.min(dim=1), splits.train, held_out)
+    rows = {
+        "images": f"{len(some)} of {len(made.labels)}",
+        "nearest real image is in train": f"{test.hits} of {test.count}; {test.expected:.1f} expected where train and held-out images are alike to the set",
+        "test": _p(test),
+        "verdict": _verdict(test),
+    }
+    if chosen is None:
+        return rows
+    truth, drawn = chosen[some], _drawn(made)
+    found, none = ranked(to_train, truth), torch.zeros(0, dtype=torch.int64)
+    others, their = (to_others, held_out.labels) if drawn else (to_others[:, :0], none)
+    again = exchanged_in(to_train[:, truth], others, splits.train.labels[truth], their, generator(0, "initialisers"))
+    return rows | {
+        "initialisers found at once": f"{found.hits} of {len(found.ranks)}, by guessing 1 of {found.candidates}",
+        "test of initialisers": _p(again),
+        "verdict of initialisers": _verdict(again),
+    }
+
+
+def _drawn(made: SyntheticSet) -> bool:
+    """Whether the initialisers were drawn at random from train, and not chosen."""
+    return from_dict(made.info["config"]).match.first_images == "random"
 
 
 def initialisers(made: SyntheticSet, splits: Selectable) -> Int64[Tensor, "n"] | None:
@@ -72,7 +111,7 @@ def retrieved(made: SyntheticSet, splits: Selectable, chosen: Int64[Tensor, "n"]
     images, real, held_out = made.standardisation.invert(made.images), splits.train.images.float() / 255, splits.val.images.float() / 255
     found = retrieval(images, real, chosen)
     shares = against_held_out(images, real, chosen, splits.train.labels, held_out, splits.val.labels)
-    drawn = from_dict(made.info["config"]).match.first_images == "random"
+    drawn = _drawn(made)
     others, their = (held_out, splits.val.labels) if drawn else (held_out[:0], splits.val.labels[:0])
     test = exchanged(images, real, chosen, splits.train.labels, others, their, generator(0, "initialisers"))
     by = "held-out images of their class" if drawn else "each other class by class, as they were chosen and not drawn"

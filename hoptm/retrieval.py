@@ -74,11 +74,14 @@ def _one_each(images: Float[Tensor, "n ..."], started: Sequence[int] | Int64[Ten
 
 def retrieval(images: Float[Tensor, "n ..."], real: Float[Tensor, "m ..."], started: Sequence[int] | Int64[Tensor, "n"]) -> Retrieval:
     """The rank of each image's true initialiser, an index into `real`. Raises DataError when there is not one for each image, else as `distances`."""
-    truth = _one_each(images, started)
-    found = distances(images, real)
+    return ranked(distances(images, real), _one_each(images, started))
+
+
+def ranked(found: Float[Tensor, "n m"], truth: Int64[Tensor, "n"]) -> Retrieval:
+    """`retrieval` from the distances of each image to all real ones, however they are measured."""
     own = found.gather(1, truth[:, None])
     ranks = (found <= own).sum(dim=1) - 1
-    return Retrieval(tuple(int(rank) for rank in ranks), len(real))
+    return Retrieval(tuple(int(rank) for rank in ranks), found.shape[1])
 
 
 def against_held_out(
@@ -125,11 +128,22 @@ def exchanged(
     Raises DataError when there is not one initialiser for each image, else as `distances`.
     """
     truth = _one_each(images, started)
+    own, others = (distances(images, stack) for stack in (real[truth], held_out))
+    return exchanged_in(own, others, labels[truth], held_labels, chance)
+
+
+def exchanged_in(
+    own: Float[Tensor, "n n"],
+    others: Float[Tensor, "n h"],
+    classes: Int64[Tensor, "n"],
+    held_classes: Int64[Tensor, "h"],
+    chance: torch.Generator,
+) -> Randomised:
+    """`exchanged` from distances, however they are measured: of each image to all initialisers, its own on the diagonal, and to held-out images."""
     seen, drawn, ways = 0.0, torch.zeros(DRAWS, dtype=torch.float64), 0.0
-    for label in labels[truth].unique():
-        of_class = torch.nonzero(labels[truth] == label).flatten()
-        pool = torch.cat([real[truth[of_class]], held_out[held_labels == label]])
-        near = distances(images[of_class], pool)
+    for label in classes.unique():
+        of_class = torch.nonzero(classes == label).flatten()
+        near = torch.cat([own[of_class][:, of_class], others[of_class][:, held_classes == label]], dim=1)
         ranks = torch.stack([(near < one[:, None]).sum(1) + 0.5 * (near == one[:, None]).sum(1) for one in near.T], dim=1).double()
         count, size = ranks.shape
         seen += float(ranks.diagonal().sum())

@@ -22,6 +22,7 @@ from hoptm.distill import distill
 from hoptm.errors import ConfigError
 from hoptm.evaluate import Evaluation
 from hoptm.experts import experts, steps_per_epoch
+from hoptm.likeness import Likeness
 from hoptm.outer import Look, State
 from hoptm.privacy_card import of_set
 from hoptm.records import Record, commit, device_words, peak_bytes, read_records, versions
@@ -65,14 +66,15 @@ def record_of(config: Config, splits: Selectable, method: str, found: Evaluation
     )  # fmt: skip
 
 
-def carded(made: SyntheticSet, scores: Mapping[str, Any], config: Config, splits: Selectable, method: str, folder: Path) -> SyntheticSet:
+def carded(made: SyntheticSet, scores: Mapping[str, Any], config: Config, splits: Selectable, method: str, folder: Path, features: Likeness) -> SyntheticSet:
     """The set with what its card is to say: its test scores, those of as many random real images where they are on record, and the direct tests of leaks.
 
-    Random images have the labels that the set has: a teacher's where the set carries soft ones. Raises DataError when set and data do not fit.
+    Random images have the labels that the set has: a teacher's where the set carries soft ones. `features` as in `privacy_card.of_set`. Raises DataError
+    when set and data do not fit.
     """
     other = record_path(folder, config, splits, "random" if made.soft is None else "random-teacher")
     rival = read_records(folder, glob.escape(other.name)) if other.is_file() else []
-    return described(made, scores={"set": scores} | ({"random": rival[0].scores} if rival else {}), privacy=of_set(made, splits.without_test))
+    return described(made, scores={"set": scores} | ({"random": rival[0].scores} if rival else {}), privacy=of_set(made, splits.without_test, features))
 
 
 def record_of_set(made: SyntheticSet, splits: Selectable, folder: Path) -> Record | None:

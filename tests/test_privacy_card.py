@@ -19,7 +19,7 @@ from hoptm.card_page import page
 from hoptm.config import configure, generator
 from hoptm.data import Splits, load, standardisation
 from hoptm.errors import ConfigError
-from hoptm.privacy_card import COPIES, FEW, FOUND, MISSED, MOVED, NEAREST, initialisers, of_report, of_set
+from hoptm.privacy_card import BY_FEATURES, COPIES, FEW, FOUND, MISSED, MOVED, NEAREST, initialisers, of_report, of_set
 from hoptm.results import stored
 from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
 
@@ -133,14 +133,15 @@ def test_a_card_of_an_earlier_test_says_so() -> None:
     assert EARLIER not in new and not any("earlier" in one for one in new) and f"{NEAREST}.verdict: {FOUND}" in new
 
 
-def test_the_command_writes_a_set_with_its_section(tmp_path: Any, report: dict[str, Any]) -> None:
+def test_the_command_writes_a_set_with_its_section(tmp_path: Any, report: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hoptm.likeness._STEPS", 10)
     splits = load("phantom:900")
     random_subset(splits, 2, generator(0)).save(tmp_path / "set.safetensors")
     words = ["audit", str(tmp_path / "set.safetensors"), "--out", str(tmp_path / "audited.safetensors"), "--json"]
     like = ["--like", "random", "--report", str(stored("audits") / "pneumoniamnist-seed0")]
     done = CliRunner().invoke(command.cli, [*words, *like], catch_exceptions=False)
     said = json.loads(done.stdout)
-    assert said["privacy"][NEAREST]["verdict"] == COPIES and "pipeline, confidence" in said["privacy"]
+    assert said["privacy"][NEAREST]["verdict"] == COPIES and said["privacy"][BY_FEATURES]["images"] == "18 of 18" and "pipeline, confidence" in said["privacy"]
     assert SyntheticSet.load(tmp_path / "audited.safetensors").info["privacy"] == said["privacy"]
     with pytest.raises(ConfigError, match="--report"):
         CliRunner().invoke(command.cli, [*words, "--like", "random"], catch_exceptions=False)

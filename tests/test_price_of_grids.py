@@ -1,0 +1,44 @@
+"""The price of the two grids: experts count once for all that share them, and the stored price covers every run on record."""
+
+import dataclasses
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from hoptm.config import configure
+from hoptm.cost import Shape, estimate, judgement_seconds
+from hoptm.errors import ConfigError
+from hoptm.records import Record
+from hoptm.results import stored
+from hoptm.tables import GRIDS
+
+price = runpy.run_path(str(Path(__file__).resolve().parent.parent / "benchmarks" / "price_of_grids.py"))["price"]
+SHAPE = Shape(1, 2, 28, 200)
+
+
+def record(method, seed=0, **changes):
+    settings = {"network": {"width": 8}, "match": {"iterations": 3, "steps": 2, "validate_every": 3}, "evaluation": {"steps": 5, "networks": 1}}
+    config = configure("phantom", method="endpoint" if method == "random" else method, ipc=1, seed=seed, profile="fast", **{**settings, **changes})
+    return Record({"name": "phantom", "checksum": "md5:0"}, method, 1, seed, config.as_dict(), {"scores": []}, 1.0, 1, "abc", {}, "cpu"), config
+
+
+def test_experts_count_once_for_runs_that_share_them():
+    (first, config), (second, _), (other, _) = record("endpoint"), record("published"), record("endpoint", seed=1)
+    cost, judging = estimate(config, SHAPE), judgement_seconds(config, SHAPE)
+    apart = cost.distil_seconds + cost.look_seconds + judging
+    assert price([first], {"phantom": SHAPE}) * 3600 == pytest.approx(apart + cost.expert_seconds)
+    assert price([first, second], {"phantom": SHAPE}) * 3600 == pytest.approx(2 * apart + cost.expert_seconds)
+    assert price([first, other], {"phantom": SHAPE}) * 3600 == pytest.approx(2 * (apart + cost.expert_seconds))
+    assert price([record("random")[0]], {"phantom": SHAPE}) * 3600 == pytest.approx(judging), "random images have neither experts nor matching"
+
+
+def test_other_arms_have_no_price():
+    with pytest.raises(ConfigError, match="no such arm"):
+        price([dataclasses.replace(record("random")[0], method="dc")], {"phantom": SHAPE})
+
+
+def test_the_stored_price_is_of_both_grids_and_of_a_clean_tree():
+    found = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8"))
+    assert set(found["hours"]) == set(GRIDS) and all(hours > 0 for hours in found["hours"].values()) and not found["commit"].endswith("+")
