@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hoptm import cli, data
+from hoptm import cli, data, judging_commands
 from hoptm.cli import main
 from hoptm.config import DESCRIBED, PROFILES_DESCRIBED
 from hoptm.data import Selectable
@@ -140,8 +140,9 @@ def test_what_learns_is_handed_no_test_split(tmp_path, monkeypatch):
 
         return call
 
-    for name in ("experts", "run_distillation", "arm_of", "estimate", "of_set"):
-        monkeypatch.setattr(f"hoptm.cli.{name}", noted(getattr(cli, name)))
+    for module, names in ((cli, ("experts", "run_distillation", "estimate")), (judging_commands, ("arm_of", "of_set"))):
+        for name in names:
+            monkeypatch.setattr(module, name, noted(getattr(module, name)))
     out = tmp_path / "set.safetensors"
     assert hoptm("distill", "--dataset", "phantom:450", *SMOKE, "--set", "match.iterations=1", "--out", out).returncode == 0
     assert hoptm("evaluate", out).returncode == 0 and hoptm("audit", out, "--out", tmp_path / "audited.safetensors").returncode == 0

@@ -250,15 +250,16 @@ from pathlib import Path
 import torch
 sys.path.insert(0, sys.argv[2])
 from toy_sets import toy
-from hoptm import cli
+from hoptm import cli, judging_commands, likeness
 from hoptm.card import card
 from hoptm.card_page import page
 from hoptm.errors import FileError
 from hoptm.synthetic import load
 
 torch.set_num_threads(1)
-splits, elsewhere, out = toy(), cli._load, Path(sys.argv[3]) / "audited.safetensors"
-cli._load = lambda name, size: splits if name == "halves" else elsewhere(name, size)  # the data set that the files name
+likeness._STEPS = 2  # what the network sees is not at stake here
+splits, elsewhere, out = toy(), judging_commands.load_named, Path(sys.argv[3]) / "audited.safetensors"
+judging_commands.load_named = lambda name, size: splits if name == "halves" else elsewhere(name, size)  # the data set that the files name
 
 def command(*words):
     sys.argv = ["hoptm", *map(str, words)]
