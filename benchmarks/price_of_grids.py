@@ -1,7 +1,8 @@
-"""What the runs of the two grids cost on a core of their own, by the estimate: `python benchmarks/price_of_grids.py`.
+"""What the runs of the two grids cost on a core of their own, at least: `python benchmarks/price_of_grids.py`.
 
 The records say how long runs took by the clock, on machines that had other work too. Here each of them is priced in processor seconds instead, from
-steps that are measured on this machine. Experts are counted once for all runs that share them; scoring on validation and test is not counted.
+steps that are measured on this machine. That is a lower bound: augmentation, the drawing of batches, Python, a VAE, and scoring on validation and test
+are not counted, and experts are counted once for all runs that share them.
 Written to `data/bench/price_of_grids.json`. Needs the data sets of the grids.
 """
 
@@ -26,9 +27,9 @@ OUT = Path(__file__).resolve().parent.parent / "data" / "bench" / "price_of_grid
 
 
 def price(records: Sequence[Record], shapes: Mapping[str, Shape]) -> float:
-    """Processor hours of these runs: experts once for each data set, seed, and settings of experts and network; matching, looks and judging for each.
+    """Processor hours of these runs, at least: experts once for each data set, seed, and settings of experts and network; matching, looks and judging for each.
 
-    Training a VAE is not counted. Raises ConfigError for an arm other than random images, KeyError for a data set without a shape.
+    Raises ConfigError for an arm other than random images, KeyError for a data set without a shape.
     """
     seconds, trained = 0.0, set()
     for record in records:
@@ -50,14 +51,14 @@ def main() -> None:
     torch.set_num_threads(1)
     records = read_records(stored("records"))
     shapes = {name: Shape.of(single_label(load(name))) for name in sorted({run[0] for grid in GRIDS for run in runs_of_grid(grid)})}
-    hours = {}
+    hours, counts = {}, {}
     for grid in GRIDS:
         wanted = set(runs_of_grid(grid))
         runs = [one for one in records if one.config["profile"] == "tuned" and (one.dataset["name"], one.method, one.ipc, one.seed) in wanted]
-        hours[grid] = price(runs, shapes)
-        print(f"{grid}: {len(runs)} of {len(wanted)} runs, {hours[grid]:.2f} h of a core", flush=True)
+        hours[grid], counts[grid] = price(runs, shapes), len(runs)
+        print(f"{grid}: {len(runs)} of {len(wanted)} runs, {hours[grid]:.2f} h of a core or more", flush=True)
     about = {"commit": commit(), "device": device_words(), "versions": versions(), "profile": "tuned"}
-    write_text(OUT, json.dumps({**about, "hours": hours}, indent=1, sort_keys=True) + "\n")
+    write_text(OUT, json.dumps({**about, "hours": hours, "runs": counts}, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

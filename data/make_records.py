@@ -9,6 +9,7 @@ The test split is read only by the final judgement.
 import argparse
 import itertools
 import json
+import os
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from hoptm.errors import ConfigError, DivergedError
 from hoptm.evaluate import Recipe, evaluate, full_data
 from hoptm.latent_controls import reconstructed
 from hoptm.leaf import vae_of
-from hoptm.likeness import trained_on_train
+from hoptm.likeness import trained_on_both
 from hoptm.networks import Network, network
 from hoptm.records import Record, write_diverged, write_record
 from hoptm.results import SCORES, WHOLE
@@ -54,6 +55,11 @@ def keep_set(made: SyntheticSet, path: Path) -> None:
             path.unlink()  # a decoder comes on top of the images
 
 
+def processor_seconds() -> float:
+    """Of this process and of the workers that it has waited for: what a run costs, whoever else is at work."""
+    return sum(os.times()[:4])
+
+
 def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
     """One arm of one seed and budget, unless it has a record, is known to diverge, or another process is at it."""
     path = record_path(RECORDS, config, splits, method)
@@ -61,17 +67,18 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
         if not ours or path.with_suffix(".diverged").exists():
             check_settings(path, config, splits, method)
             return
-        began, state = time.perf_counter(), RECORDS / stored_name(config).replace(".safetensors", ".state")
+        began, used, state = time.perf_counter(), processor_seconds(), RECORDS / stored_name(config).replace(".safetensors", ".state")
         try:
             made, extra = make(config, splits, method, state)
             found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
             took = time.perf_counter() - began  # what a card says of leaks is not part of a run
+            extra = {**extra, "processor_seconds": processor_seconds() - used}
         except DivergedError as error:
             write_diverged(RECORDS, path.stem, config.as_dict(), str(error))
             print(f"{path.stem}: DIVERGED, written down without scores: {error}", flush=True)
             return
         if method not in ARMS and config.seed < KEPT_SEEDS:
-            features = trained_on_train(splits.without_test)
+            features = trained_on_both(splits.without_test)
             keep_set(carded(made, found.as_dict(), config, splits, method, RECORDS, features), SETS / stored_name(config))
         keep(record_of(config, splits, method, found, took, extra))
         if method not in ARMS:  # an arm has none, and that of an end point of its name may be at work
@@ -118,7 +125,7 @@ def run_whole(method: str, chosen: argparse.Namespace, seeds: list[int], splits:
 
 def describe(splits: Splits) -> None:
     """Write scores on record and the direct tests of leaks into the stored sets of a data set, anew: random images may have come on record since."""
-    features = trained_on_train(splits.without_test)
+    features = trained_on_both(splits.without_test)
     for path in sorted(SETS.glob(f"{splits.info.name}-*.safetensors")):
         made = SyntheticSet.load(path)
         config, record = from_dict(made.info["config"]), record_of_set(made, splits, RECORDS)

@@ -21,7 +21,7 @@ from hoptm.evaluate import Evaluation
 from hoptm.evaluate import evaluate as judge
 from hoptm.files import write_text
 from hoptm.intervals import Interval, network_interval
-from hoptm.likeness import trained_on_train
+from hoptm.likeness import trained_on_both
 from hoptm.networks import network
 from hoptm.pipelines import AuditSettings
 from hoptm.privacy_card import of_report, of_set
@@ -128,7 +128,7 @@ def _audit_file(file: Path, out: Path, arm: str | None, known: Path | None, as_j
     splits = load_named(_source(made, file), made.images.shape[-1]).without_test
     _check_fit(made, splits, file)
     say(f"estimate: a minute or less; {len(made.labels)} images are compared with {len(splits.train)} of train and held-out ones, after a network is trained")
-    section = of_set(made, splits, trained_on_train(splits))
+    section = of_set(made, splits, trained_on_both(splits))
     if arm is not None:
         if known is None:
             raise ConfigError("--like names an arm of a report: name its folder with --report.")

@@ -36,7 +36,7 @@ MOST = 100
 def of_set(made: SyntheticSet, splits: Selectable, features: Likeness | None = None) -> dict[str, Any]:
     """The direct tests of one set, plain JSON: nearness to train beside held-out images, and retrieval of initialisers where they are known.
 
-    `features` compares by a network (`likeness.trained_on_train`); without it the section says that nothing was compared so.
+    `features` compares by a network (`likeness.trained_on_both`); without it the section says that nothing was compared so.
     All verdicts are those of exact or randomisation tests at `LEVEL`. Raises DataError when set and data do not fit.
     """
     found, test = nearness(made, splits.train, splits.val), preference(made, splits.train, splits.val)

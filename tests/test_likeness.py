@@ -6,16 +6,16 @@ import pytest
 import torch
 from scipy import stats
 from skimage.metrics import structural_similarity
-from toy_sets import bright_halves, toy
+from toy_sets import bright_halves, sealed, toy
 
 from hoptm.arms import first_images
 from hoptm.baselines import random_subset
 from hoptm.config import configure, generator
-from hoptm.data import Split, Splits, Standardisation, load, standardisation
+from hoptm.data import Split, Splits, Standardisation, Train, Validation, load, standardisation
 from hoptm.embeddings import PIXELS
 from hoptm.errors import DataError
 from hoptm.fidelity import preference, preferred
-from hoptm.likeness import Likeness, in_features, structural, to_all, trained_on_train
+from hoptm.likeness import Likeness, in_features, structural, to_all, trained_on_both
 from hoptm.privacy_card import BY_FEATURES, BY_STRUCTURE, FEW, FOUND, MISSED, MOST, of_set
 from hoptm.retrieval import distances
 from hoptm.synthetic import SyntheticSet, from_real, provenance
@@ -57,14 +57,35 @@ def test_pixels_as_features_are_the_distances_of_pixels() -> None:
     torch.testing.assert_close(to_all(apart, shown, splits.train.images), distances(shown, real))
 
 
-def test_features_of_a_network_know_copies_and_read_train_alone() -> None:
+def test_features_of_a_network_know_copies_and_treat_both_splits_alike() -> None:
     splits = toy()
-    apart = trained_on_train(splits.without_test)
-    again = trained_on_train(replace(splits, val=replace(splits.val, images=255 - splits.val.images)).without_test)
     few = splits.train.images[:20]
-    found = to_all(apart, few.float() / 255, splits.train.images)
+    found = to_all(trained_on_both(splits.without_test), few.float() / 255, splits.train.images)
     assert found.argmin(dim=1).tolist() == list(range(20)) and float(found.diagonal().max()) < 1e-6
-    assert torch.equal(found, to_all(again, few.float() / 255, splits.train.images)), "validation images change nothing"
+    poisoned = sealed(splits, "test")
+    assert torch.equal(found, to_all(trained_on_both(poisoned), few.float() / 255, splits.train.images)), "test images are never read"
+
+
+def noise(turn: int) -> Splits:
+    """Images and labels without any sense, of which a network can only learn which ones it has seen."""
+    chance = generator(turn, "noise")
+    images, labels = torch.randint(0, 256, (200, 1, 8, 8), generator=chance).to(torch.uint8), torch.randint(0, 2, (200,), generator=chance)
+    return replace(toy(), train=Train(images[:100], labels[:100]), val=Validation(images[100:], labels[100:]))
+
+
+def test_a_network_of_both_splits_keeps_the_size_of_the_test_and_one_of_train_alone_does_not() -> None:
+    """Of 20 unseen images half have their nearest in train, where the network treats train and held-out images alike."""
+    hits, alone, alarms = 0, 0, 0
+    for turn in range(12):
+        splits = noise(turn)
+        unseen = from_images(splits, torch.randint(0, 256, (20, 1, 8, 8), generator=generator(turn, "unseen")).to(torch.uint8), torch.arange(20) % 2)
+        tests = []
+        for seen in (splits.without_test, replace(splits, val=Validation(splits.train.images, splits.train.labels)).without_test):
+            apart = trained_on_both(seen)
+            tests.append(preferred(nearest_by(apart, unseen, splits.train), nearest_by(apart, unseen, splits.val), splits.train, splits.val))
+        hits, alone, alarms = hits + tests[0].hits, alone + tests[1].hits, alarms + (tests[0].p <= 0.05)
+    assert abs(hits - 120) <= 35 and alarms <= 3
+    assert alone < 90, "a network that knows train hides what is near to it"
 
 
 def test_a_card_says_what_other_eyes_find(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +97,7 @@ def test_a_card_says_what_other_eyes_find(monkeypatch: pytest.MonkeyPatch) -> No
     made = from_real(splits, chosen, info)
     dirty = replace(made, images=made.images + 0.3 * torch.randn(made.images.shape, generator=generator(0, "dirt")))
     noise = replace(made, images=torch.randn(made.images.shape, generator=generator(1, "dirt")))
-    by_network = trained_on_train(splits.without_test)
+    by_network = trained_on_both(splits.without_test)
     leaks, none = of_set(dirty, splits.without_test, by_network), of_set(noise, splits.without_test, by_network)
     for name in (BY_STRUCTURE, BY_FEATURES):
         assert leaks[name]["verdict of initialisers"] == FOUND, name

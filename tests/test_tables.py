@@ -101,9 +101,10 @@ def test_hours_of_the_grids_count_their_own_runs_once_and_searches():
     assert "10.00 h, 10 of 110 runs" in lines[1] and "0.00 h, 0 of 96 runs" in lines[2], "five seeds of two arms; DM is in neither grid"
     assert "12.50 h of 16: within" in lines[3] and "16.50 h of 16: over" in hours_of_grids(runs, 6.5)
     beside = hours_of_grids(runs, 7.0, priced={"main grid": 4.0, "second grid": 5.5}).splitlines()
-    assert beside[1].endswith("; priced at 4.00 h of a core") and "17.00 h of 16: over" in beside[3]
-    assert "16.50 h of 16: over" in beside[4] and "searches by the clock" in beside[4]
-    assert "within" in hours_of_grids(runs, 6.0, priced={"main grid": 4.0, "second grid": 5.5}).splitlines()[4]
+    assert beside[1].endswith("; 4.00 h of a core or more") and "17.00 h of 16: over" in beside[3]
+    assert "9.50 h or more without searches, 17.00 h or less with them" in beside[4] and beside[4].endswith("leave open")
+    assert hours_of_grids(runs, 6.0, priced={"main grid": 4.0, "second grid": 5.5}).endswith(": within")
+    assert hours_of_grids(runs, 7.0, priced={"main grid": 14.0, "second grid": 5.5}).endswith(": over"), "a lower bound above the budget decides"
     assert len(hours_of_grids(runs, 6.0, priced={"main grid": 4.0}).splitlines()) == 4, "with one grid unpriced there is no sum"
     assert {method for _, methods, *_ in GRIDS["main grid"] for method in methods} <= set(NAMES)
 
