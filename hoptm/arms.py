@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Int64
 from torch import Tensor
 
@@ -17,12 +18,21 @@ from hoptm.embeddings import Features, trained_features
 from hoptm.errors import ConfigError
 from hoptm.evaluate import Recipe
 from hoptm.experts import experts
+from hoptm.imbalance import shared_out
 from hoptm.leaf import vae_of
 from hoptm.networks import network
 from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
 from hoptm.teachers import taught
 
 Make: TypeAlias = Callable[[Config, Selectable], SyntheticSet]
+
+
+def budget(config: Config, splits: Selectable) -> int | tuple[int, ...]:
+    """Images of every class; or of each, by `match.per_class`, or by the counts of train and `match.class_power`. Raises as `imbalance.shared_out`."""
+    if not config.match.class_power:
+        return config.budget
+    counts = torch.bincount(splits.train.labels, minlength=splits.classes).tolist()
+    return shared_out(counts, config.ipc * splits.classes, config.match.class_power)
 
 
 def first_images(config: Config, splits: Selectable) -> Int64[Tensor, "n"]:
@@ -32,9 +42,9 @@ def first_images(config: Config, splits: Selectable) -> Int64[Tensor, "n"]:
     """
     chance = generator(config.seed, "initial images")
     if config.match.first_images == "random":
-        return initialise(splits.train, splits.classes, config.budget, chance)
+        return initialise(splits.train, splits.classes, budget(config, splits), chance)
     choose = baselines.herd if config.match.first_images == "herding" else baselines.nearest_to_centres(chance)
-    return baselines.select(splits, config.budget, features(config, splits), choose)
+    return baselines.select(splits, budget(config, splits), features(config, splits), choose)
 
 
 def started(config: Config, splits: Selectable) -> SyntheticSet:
@@ -45,7 +55,7 @@ def started(config: Config, splits: Selectable) -> SyntheticSet:
 
 def random(config: Config, splits: Selectable) -> SyntheticSet:
     """As many fresh random real images of each class."""
-    return baselines.random_subset(splits, config.budget, generator(config.seed, "random images"), seed=config.seed)
+    return baselines.random_subset(splits, budget(config, splits), generator(config.seed, "random images"), seed=config.seed)
 
 
 def random_taught(config: Config, splits: Selectable) -> SyntheticSet:
@@ -62,17 +72,17 @@ def natural(config: Config, splits: Selectable) -> SyntheticSet:
 
 def herding(config: Config, splits: Selectable) -> SyntheticSet:
     """Herding in the features of a network trained on train."""
-    return baselines.herding(splits, config.budget, features(config, splits), seed=config.seed)
+    return baselines.herding(splits, budget(config, splits), features(config, splits), seed=config.seed)
 
 
 def k_centre(config: Config, splits: Selectable) -> SyntheticSet:
     """k-centre in the same features."""
-    return baselines.k_centre(splits, config.budget, features(config, splits), seed=config.seed)
+    return baselines.k_centre(splits, budget(config, splits), features(config, splits), seed=config.seed)
 
 
 def k_means(config: Config, splits: Selectable) -> SyntheticSet:
     """The real image nearest to each k-means centre in the same features."""
-    return baselines.k_means(splits, config.budget, features(config, splits), generator(config.seed, "k-means"), seed=config.seed)
+    return baselines.k_means(splits, budget(config, splits), features(config, splits), generator(config.seed, "k-means"), seed=config.seed)
 
 
 def features(config: Config, splits: Selectable) -> Features:
@@ -155,6 +165,7 @@ def arm(name: str, config: Config, splits: Selectable) -> SyntheticSet:
     """
     if name not in ARMS:
         raise ConfigError(f"no arm {name!r}; there are {', '.join(ARMS)}.")
-    if config.match.per_class and name in EQUAL:
-        raise ConfigError(f"the arm {name!r} knows one number of images for all classes, and match.per_class is {config.match.per_class}. Leave it empty.")
+    if (config.match.per_class or config.match.class_power) and name in EQUAL:
+        says = f"match.per_class is {config.match.per_class}, match.class_power {config.match.class_power:g}"
+        raise ConfigError(f"the arm {name!r} knows one number of images for all classes, and {says}. Leave the first empty and the second at 0.")
     return ARMS[name](config, splits)

@@ -99,9 +99,18 @@ def curricula() -> list[Claim]:
     return [_gain("project", _SUMMARY, part, "endpoint", *setting) for part in ("fresh", "quantile", "layers", "growing", "adaptive") for setting in _TEN]
 
 
+def single_parts() -> list[Claim]:
+    """Parts that the search of the extended method could choose, each alone on top of the end point; a schedule against the same weight held constant."""
+    parts = [_gain("project", _SUMMARY, part, "endpoint", *setting) for part in ("student-momentum", "with-outcome", "prior", "balanced") for setting in _TEN]
+    schedule = [_gain("project", _SUMMARY, "rising", "velocity", *setting) for setting in _TEN]
+    return [*parts, *schedule, *(_gain("project", _SUMMARY, "published", "published-bare", *setting) for setting in _TEN)]
+
+
 def teachers() -> list[Claim]:
     """Experts that were trained otherwise, and a student that learns a step size for each of its steps, against plain ones."""
-    return [_gain("project", _SUMMARY, part, "endpoint", *setting) for part in ("momentum-experts", "averaged-experts", "each-step") for setting in _TEN]
+    return [
+        _gain("project", _SUMMARY, part, "endpoint", *setting) for part in ("momentum-experts", "long", "averaged-experts", "each-step") for setting in _TEN
+    ]
 
 
 def taught() -> list[Claim]:
@@ -193,6 +202,7 @@ FAMILIES: Mapping[str, Callable[[], list[Claim]]] = {
     "end point against random": distilled,
     "further orders": orders,
     "masks, windows and ends": curricula,
+    "parts of the extended method": single_parts,
     "teachers and students": teachers,
     "soft labels": taught,
     "the extended method": extended,

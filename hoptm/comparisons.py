@@ -10,7 +10,7 @@ from typing import Any
 from hoptm.errors import FileError
 from hoptm.records import Record, read_diverged, read_records
 from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
-from hoptm.timed_runs import of_earlier_settings
+from hoptm.timed_runs import of_earlier_settings, read_timed_runs
 from hoptm.verdicts import SEEDS, Evidence, Measured
 from hoptm.verify import Verdict, golden_files, verify
 
@@ -177,7 +177,10 @@ class OnGpu:
 
 @dataclass(frozen=True)
 class Within:
-    """The gain over random images that a run from nothing has reached within so many CPU seconds; the claim is to lie above the bound."""
+    """The gain over random images that a run from nothing has reached within so many CPU seconds of experts, distillation and one judgement.
+
+    The claim is to lie above the bound.
+    """
 
     dataset: str
     ipc: int
@@ -190,11 +193,10 @@ class Within:
     def measure(self, evidence: Evidence) -> Measured:
         """The last gain on the clock, a value a seed; a run with no point so early has gained nothing."""
         wanted = (self.dataset, self.ipc, self.method)
-        curves = [curve for curve in evidence.curves if (curve["dataset"], curve["ipc"], curve["method"]) == wanted]
-        early = [[point["gain"][self.score] for point in curve["points"] if point["cpu_seconds"] <= self.seconds] for curve in curves]
-        values = tuple(gains[-1] if gains else 0.0 for gains in early)
+        curves = [curve for curve in evidence.curves if (curve.dataset, curve.ipc, curve.method) == wanted]
+        values = tuple(curve.gain_at(self.seconds, self.score) or 0.0 for curve in curves)
         name = f"{'AUC' if self.score == 'auc' else self.score} within {self.seconds:g} CPU s"
-        told = ["timed with earlier settings"] if any(of_earlier_settings(curve["config"]) for curve in curves if "config" in curve) else []
+        told = ["timed with earlier settings"] if any(of_earlier_settings(curve.config) for curve in curves if curve.config) else []
         ended = _ended(evidence.timed_diverged, f"{self.dataset}-tuned-{self.method}-ipc{self.ipc}-seed")
         told += [f"{_seeds(ended)} diverged"] if ended else []
         return Measured(name, values, self.bound, True, self.needs, "" if values else "no curves on record", aside="; ".join(told))
@@ -247,7 +249,7 @@ def gather(records: Sequence[Record] | None = None) -> Evidence:
     return Evidence(
         read_records(stored("records")) if records is None else records,
         _read(bench / "engine.json"),
-        [_read(path) for path in sorted((bench / "time_to_quality").glob("*.json"))],
+        read_timed_runs(bench / "time_to_quality"),
         {name: max(one.errors.values()) if not any(one.masks.values()) and not _undefined(one) else math.inf for name, one in replays.items()},
         _read(bench / "gpu.json", "python benchmarks/gpu.py"),
         [_read(path) for path in sorted(audits.glob("*/audit.json"))],

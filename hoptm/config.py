@@ -56,7 +56,7 @@ class Config:
 
     @property
     def budget(self) -> int | tuple[int, ...]:
-        """Images of every class, or of each where `match.per_class` says so."""
+        """Images of every class, or of each where `match.per_class` says so; `arms.budget` knows `match.class_power` too."""
         return self.match.per_class or self.ipc
 
     def changed(self, **changes: Any) -> "Config":
@@ -213,6 +213,10 @@ def check(config: Config) -> None:
         (
             not match.per_class or (min(match.per_class) >= 1 and latent.initial != "kmeans"),
             f"match.per_class is {match.per_class}; each class needs 1 image or more, and latent.initial kmeans knows equal budgets alone",
+        ),
+        (
+            not match.class_power or (-2 <= match.class_power <= 2 and not match.per_class and latent.initial != "kmeans"),
+            f"match.class_power is {match.class_power}; it must lie in -2 .. 2, match.per_class be empty, and latent.initial not kmeans",
         ),
         (match.keep >= 0, f"match.keep is {match.keep}; it must be 0 or more"),
         (match.memory_mb >= 0, f"match.memory_mb is {match.memory_mb}; it must be 0 or more"),

@@ -26,6 +26,14 @@ DESCRIBED: Mapping[str, str] = {
     "torsion": "the end point and the torsion of the path over five waypoints",
     "adaptive": "the end point, with the student's end at its step nearest to the expert's end",
     "each-step": "the end point, with a learned step size for each inner step in place of one for all",
+    "student-momentum": "the end point, with a student that steps with momentum 0.5",
+    "with-outcome": "the end point and, at a third of its weight, the loss of the student's end on real training images",
+    "rising": "velocity, whose weight rises from 0 over the first half of the run: velocity is its control",
+    "prior": "the end point, with an inner loss that weighs each class by its share of train over its share of the set",
+    "balanced": "the end point, with balanced softmax as the inner loss",
+    "budgets": "the end point, with more images of classes that are rare in train, as many in all",
+    "aware": "balanced softmax and more images of rare classes together",
+    "long": "the end point of experts with momentum, over segments of four epochs and twice as many of the student's steps",
     "momentum-experts": "the end point of experts with momentum 0.9 whose step size falls to 0",
     "averaged-experts": "the end point of experts whose weights are averaged over their last steps",
     "ftd": "the end point of experts that were trained towards flat minima (FTD)",
@@ -70,7 +78,15 @@ def of_method(method: str, config: Any) -> dict[str, Any]:
         "torsion": {"match": {**plain, "waypoints": 5, "orders": (0.0, 0.0, ORDER_WEIGHT)}, **several},
         "adaptive": {"match": {**plain, "end": "adaptive"}},
         "each-step": {"match": {**plain, "step_sizes_of": "each"}},
-        "momentum-experts": {"match": plain, "experts": {"momentum": 0.9, "decay": "cosine"}},
+        "student-momentum": {"match": {**plain, "student_momentum": 0.5}},
+        "with-outcome": {"match": {**plain, "outcome_weight": 0.3}},
+        "rising": {"match": {**plain, "waypoints": 5, "orders": (ORDER_WEIGHT,), "orders_rise": 0.5}, **several},
+        "prior": {"match": {**plain, "inner_loss": "prior"}},
+        "balanced": {"match": {**plain, "inner_loss": "balanced_softmax"}},
+        "budgets": {"match": {**plain, "class_power": CLASS_POWER}},
+        "aware": {"match": {**plain, "inner_loss": "balanced_softmax", "class_power": CLASS_POWER}},
+        "long": {"match": {**plain, **_lengthened(config.match.steps, config.match.start_epochs, config.experts.epochs)}, "experts": STEADY},
+        "momentum-experts": {"match": plain, "experts": STEADY},
         "averaged-experts": {"match": plain, "experts": {"averaging": AVERAGING}},
         "ftd": {"match": plain, "experts": {"optimiser": "flat"}},
         "tesla": {"match": {**plain, "gradient": "truncated"}},
@@ -90,7 +106,11 @@ def of_method(method: str, config: Any) -> dict[str, Any]:
     return parts[method]
 
 
-ORDER_WEIGHT, OWN_START, CODE_WEIGHT = 0.5, 40, 0.1
+ORDER_WEIGHT, OWN_START, CODE_WEIGHT, CLASS_POWER = 0.5, 40, 0.1, -0.25
+STEADY: Mapping[str, Any] = {"momentum": 0.9, "decay": "cosine"}
+"""Experts that go on until their step size has fallen to 0."""
+LONG = 4
+"""Epochs of a long segment, where the experts have as many."""
 SHARES, AVERAGING = (0.3, 1.0), 0.9
 """Shares in use at the first and the last iteration; decay of the experts' average, so that it looks about ten steps back."""
 
@@ -138,6 +158,13 @@ _KIN = {**dict.fromkeys(("latent-prior", "latent-shape", "latent-path", "latent-
 _PUBLISHED_PARTS = ("shape_weight", "threshold", "threshold_growth", "threshold_every")
 
 
+def _lengthened(steps: int, starts: tuple[int, int], epochs: int) -> dict[str, Any]:
+    """A longer segment, by twice the student's steps; starts from which it would leave the experts' epochs fall away."""
+    length = min(LONG, epochs)
+    last = min(starts[1], epochs - length + 1)
+    return {"expert_epochs": length, "steps": 2 * steps, "start_epochs": (min(starts[0], last - 1), last)}
+
+
 _WINDOWED = ("growing", "datm")
 """Methods whose window of starts grows, so it must hold more than one."""
 _WINDOW = (0, 8)
@@ -177,6 +204,9 @@ def searched(dataset: str, method: str, profile: str = "tuned") -> dict[str, Any
         own = _opened(own)
     if method == "published-bare":
         own = {name: {key: value for key, value in part.items() if key not in _PUBLISHED_PARTS} for name, part in own.items()}
+    if method == "long" and "match" in own:  # twice the searched steps, from the searched starts
+        epochs = chosen["common"].get("experts", {}).get("epochs", FILL[profile](dataset, 1)["experts"]["epochs"])
+        own = own | {"match": own["match"] | _lengthened(own["match"]["steps"], own["match"]["start_epochs"], epochs)}
     parts = {*chosen["common"], *own}
     return tupled({name: {**chosen["common"].get(name, {}), **own.get(name, {})} for name in parts})
 

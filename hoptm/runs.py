@@ -110,7 +110,7 @@ def taken(folders: Sequence[Path], config: Config, splits: Selectable, method: s
 
 def shaping(config: Config, method: str) -> Config:
     """The settings that shape a cell: all of them; for an arm or for all images, all but those of a path, which shape the teacher of `random-teacher` alone."""
-    start = MatchConfig(first_images=config.match.first_images, per_class=config.match.per_class)
+    start = MatchConfig(first_images=config.match.first_images, per_class=config.match.per_class, class_power=config.match.class_power)
     return dataclasses.replace(config, match=start) if method in (*ARMS, *WHOLE) and method != "random-teacher" else config
 
 

@@ -172,6 +172,8 @@ class MatchConfig:
     """How the real images that a run starts from are chosen from train: `random`, or by `herding` or `kmeans` in the features of a network trained on train."""
     per_class: tuple[int, ...] = ()
     """Images of each class, in the order of the labels; empty: `ipc` of each."""
+    class_power: float = 0.0
+    """With `per_class` empty: `ipc` a class in the mean, shared out in proportion to a class's images in train to this power; below 0 rare ones get more."""
     keep: int = 0
     """Inner steps whose work is kept for the backward sweep: time for memory; the same result."""
     memory_mb: float = 0.0

@@ -14,7 +14,10 @@ from hoptm.intervals import Interval, interval, paired_interval
 
 @dataclass(frozen=True)
 class TimedRun:
-    """One seed, from nothing: at each look, processor seconds since the start (experts counted, judgements not) and gains over random real images."""
+    """One seed, from nothing: at each look, processor seconds since the start (experts counted, judgements not) and gains over random real images.
+
+    `judging` are the processor seconds of one judgement, which whoever wants a judged set within a time has to add.
+    """
 
     dataset: str
     method: str
@@ -25,22 +28,38 @@ class TimedRun:
     gains: tuple[dict[str, float], ...]
     config: dict[str, Any] = field(default_factory=dict)
     """The whole configuration, as stored."""
+    judging: float = 0.0
 
     def gain_at(self, seconds: float, score: str) -> float | None:
-        """The gain at the last look within so many seconds; None before the first."""
-        seen = [gains[score] for at, gains in zip(self.seconds, self.gains, strict=True) if at <= seconds]
+        """The gain at the last look that could be judged within so many seconds, that judgement counted; None before the first."""
+        seen = [gains[score] for at, gains in zip(self.seconds, self.gains, strict=True) if at + self.judging <= seconds]
         return seen[-1] if seen else None
 
 
+JUDGEMENTS = "judgements.json"
+"""Beside the folder of runs: what one judgement takes, for runs that did not time theirs."""
+
+
 def read_timed_runs(folder: Path) -> list[TimedRun]:
-    """Every run of a folder, by name; none where there is no folder. Raises FileError for a file that is not one of these."""
+    """Every run of a folder, by name; none where there is no folder.
+
+    A run that did not time its judgements takes their seconds from `JUDGEMENTS` beside the folder, by data set and images a class.
+    Raises FileError for a file that is not one of these, and for a run whose judgements nobody timed.
+    """
     found = []
+    apart = folder.parent / JUDGEMENTS
+    timed = json.loads(apart.read_text(encoding="utf-8"))["cpu_seconds"] if apart.exists() else {}
     for path in sorted(folder.glob("*.json")):
         try:
             read = json.loads(path.read_text(encoding="utf-8"))
             points = read["points"]
             times, gains = tuple(float(one["cpu_seconds"]) for one in points), tuple(dict(one["gain"]) for one in points)
-            found.append(TimedRun(read["dataset"], read["method"], read["ipc"], read["seed"], read["expert_cpu_seconds"], times, gains, read.get("config", {})))
+            place, config = (read["dataset"], read["method"], read["ipc"], read["seed"]), read.get("config", {})
+            judging = read.get("judging_cpu_seconds", timed.get(f"{read['dataset']}-ipc{read['ipc']}"))
+            if judging is None:
+                what = f"python benchmarks/time_to_quality.py --dataset {read['dataset']} --ipc {read['ipc']} --judgement"
+                raise FileError(f"{path} says no judging_cpu_seconds, and {apart} has none for it. Time a judgement: {what}.")
+            found.append(TimedRun(*place, read["expert_cpu_seconds"], times, gains, config, float(judging)))
         except (ValueError, KeyError, TypeError) as error:
             raise FileError(f"{path}: not a run of benchmarks/time_to_quality.py ({error!r}). Move it away, or make it again.") from error
     return found
@@ -58,7 +77,10 @@ def of_earlier_settings(config: Mapping[str, Any]) -> bool:
 
 
 def gain_in_time(runs: Sequence[TimedRun], seconds: float, score: str) -> Interval | None:
-    """The gain over random images after so many processor seconds, with its interval over seeds; None for fewer than two, or where one has not looked yet."""
+    """The gain over random images after so many processor seconds, one judgement among them, with its interval over seeds.
+
+    None for fewer than two runs, or where one had no set judged by then.
+    """
     gains = [run.gain_at(seconds, score) for run in runs]
     seen = [gain for gain in gains if gain is not None]
     return interval(seen) if len(seen) == len(gains) > 1 else None
@@ -78,7 +100,8 @@ SAME = 1.25
 def at_equal_time(first: Sequence[TimedRun], second: Sequence[TimedRun], score: str) -> tuple[float, Interval] | None:
     """Seconds after the experts at which the first run of any pair ended, so that none is judged later than it ran, and first minus second then, by seed.
 
-    Experts are the same work in both arms and only their seconds wobble, so the clock starts when they are there. A seed counts when both arms ran it on
+    Experts and judgements are the same work in both arms and only their seconds wobble, so the clock starts when the experts are there and stops for the
+    judgement. A seed counts when both arms ran it on
     machines of one speed, by those seconds (`SAME`). None for fewer than two such pairs, and where an arm ended before the other had looked.
     """
     theirs = {run.seed: run for run in second}
@@ -93,4 +116,4 @@ def at_equal_time(first: Sequence[TimedRun], second: Sequence[TimedRun], score: 
 
 
 def _without_experts(run: TimedRun) -> TimedRun:
-    return dataclasses.replace(run, seconds=tuple(at - run.expert_seconds for at in run.seconds))
+    return dataclasses.replace(run, seconds=tuple(at - run.expert_seconds for at in run.seconds), judging=0.0)

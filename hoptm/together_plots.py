@@ -92,8 +92,9 @@ def looks(records: Sequence[Record], budgets: Sequence[tuple[str, int]], *, meth
 
 @style()
 def in_time(runs: Sequence[TimedRun], panels: Sequence[tuple[str, int]], *, score: str) -> Figure:
-    """The gain over random images against processor seconds from nothing: a panel a data set and budget, a colour a method, a thin line a seed, a thick
-    one the mean over seeds look by look. Dotted: the mean second at which the experts were there.
+    """The gain over random images against processor seconds from nothing, one judgement among them: a panel a data set and budget, a colour a method,
+
+    a thin line a seed, a thick one the mean over seeds look by look. Dotted: the mean second at which the experts were there.
     """
     drawn = figure(WIDTH, 0.4 + 2.5 * len(panels))
     places = np.atleast_1d(drawn.subplots(len(panels), 1, sharex=True))
@@ -102,9 +103,9 @@ def in_time(runs: Sequence[TimedRun], panels: Sequence[tuple[str, int]], *, scor
         for method in dict.fromkeys(run.method for run in here):
             own = [run for run in here if run.method == method]
             for run in own:
-                axes.plot(run.seconds, [gains[score] for gains in run.gains], color=COLOURS[method], linewidth=0.8, alpha=0.4)
+                axes.plot([at + run.judging for at in run.seconds], [gains[score] for gains in run.gains], color=COLOURS[method], linewidth=0.8, alpha=0.4)
             looks_shared = min(len(run.seconds) for run in own)
-            middle = np.mean([run.seconds[:looks_shared] for run in own], axis=0)
+            middle = np.mean([[at + run.judging for at in run.seconds[:looks_shared]] for run in own], axis=0)
             means = np.mean([[gains[score] for gains in run.gains[:looks_shared]] for run in own], axis=0)
             axes.plot(middle, means, "-o", color=COLOURS[method], markersize=4, label=f"{NAMES[method]}, n = {len(own)}")
         if here:
@@ -114,7 +115,7 @@ def in_time(runs: Sequence[TimedRun], panels: Sequence[tuple[str, int]], *, scor
         axes.set_title(f"{dataset}, {ipc} image{'s' if ipc > 1 else ''} a class{'' if here else ': not on record'}", pad=22 if here else None)
         axes.set_ylabel(f"gain in {SCORE_NAMES[score]}")
         axes.grid(axis="y", color=FAINT)
-    places[-1].set_xlabel("processor seconds from nothing, experts and distillation")
+    places[-1].set_xlabel("processor seconds from nothing: experts, distillation, one judgement")
     return drawn
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from hoptm.errors import ConfigError
 from hoptm.intervals import Interval, interval
 from hoptm.records import Record
+from hoptm.timed_runs import TimedRun
 
 VERDICTS = {
     "reproduced": "the whole interval lies on the claim's side of its bound",
@@ -32,7 +33,7 @@ class Evidence:
     records: Sequence[Record] = ()
     engine: Mapping[str, Any] = field(default_factory=dict)
     """The stored run of `make bench`."""
-    curves: Sequence[Mapping[str, Any]] = ()
+    curves: Sequence[TimedRun] = ()
     """Stored runs of `benchmarks/time_to_quality.py`."""
     replays: Mapping[str, float] = field(default_factory=dict)
     """Largest relative error of each golden file; infinite where a mask differs."""

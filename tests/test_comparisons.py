@@ -12,6 +12,7 @@ from hoptm import comparisons as module
 from hoptm.comparisons import Engine, Gain, Gap, GapBelow, Leaks, Nothing, OnGpu, Reach, Replayed, Within, gather
 from hoptm.config import configure
 from hoptm.errors import FileError
+from hoptm.timed_runs import TimedRun
 from hoptm.verdicts import NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED, UNTESTED, Evidence
 
 SMALL = (("pneumoniamnist", 4), ("pbc-28", 3))
@@ -102,16 +103,15 @@ def test_a_run_on_a_gpu_is_read_by_setting() -> None:
 
 
 def test_a_curve_is_read_at_its_last_point_on_the_clock() -> None:
-    points = [{"cpu_seconds": seconds, "gain": {"auc": gain}} for seconds, gain in ((50, 0.01), (100, 0.05), (130, 0.5))]
-    curve = {"dataset": "pbc-28", "ipc": 10, "method": "endpoint", "points": points}
-    late = {**curve, "points": points[2:]}
+    curve = TimedRun("pbc-28", "endpoint", 10, 0, 40.0, (40.0, 90.0, 115.0), ({"auc": 0.01}, {"auc": 0.05}, {"auc": 0.5}), judging=10.0)
+    late = dataclasses.replace(curve, seconds=curve.seconds[2:], gains=curve.gains[2:])
     found = Within("pbc-28", 10, "auc", 120.0, 0.02).measure(Evidence(curves=[curve, curve, late]))
     assert found.values == (0.05, 0.05, 0.0)
     assert Within("pbc-28", 10, "auc", 120.0, 0.02).measure(Evidence(curves=[curve] * 3)).verdict == REPRODUCED
     assert Within("pbc-28", 1, "auc", 120.0, 0.02).measure(Evidence(curves=[curve] * 3)).verdict == UNTESTED
     now = configure("pbc-28", method="endpoint", ipc=10, seed=0, profile="tuned")
     for config, aside in ((now, ""), (now.changed(match={"steps": 3}), "timed with earlier settings")):
-        assert Within("pbc-28", 10, "auc", 120.0, 0.02).measure(Evidence(curves=[curve, {**curve, "config": config.as_dict()}])).aside == aside
+        assert Within("pbc-28", 10, "auc", 120.0, 0.02).measure(Evidence(curves=[curve, dataclasses.replace(curve, config=config.as_dict())])).aside == aside
     ended = Evidence(curves=[curve], timed_diverged=["pbc-28-tuned-endpoint-ipc10-seed4", "pbc-28-tuned-endpoint-ipc1-seed3"])
     assert Within("pbc-28", 10, "auc", 120.0, 0.02).measure(ended).aside == "seed 4 diverged"
 
@@ -147,8 +147,9 @@ def test_evidence_is_what_is_stored(monkeypatch: Any, tmp_path: Any) -> None:
         gather([])
     (tmp_path / "gpu.json").write_text("{}")
     (tmp_path / "time_to_quality").mkdir()
-    (tmp_path / "time_to_quality" / "one.json").write_text(json.dumps({"dataset": "pbc-28"}))
-    assert gather([]).curves == [{"dataset": "pbc-28"}]
+    kept = {"dataset": "pbc-28", "method": "endpoint", "ipc": 1, "seed": 0, "expert_cpu_seconds": 1.0, "judging_cpu_seconds": 2.0, "points": []}
+    (tmp_path / "time_to_quality" / "one.json").write_text(json.dumps(kept))
+    assert gather([]).curves == [TimedRun("pbc-28", "endpoint", 1, 0, 1.0, (), (), judging=2.0)]
 
 
 def test_a_replay_with_a_wrong_mask_or_no_number_counts_as_infinitely_far(monkeypatch: Any) -> None:

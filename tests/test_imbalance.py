@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hoptm.arms import EQUAL, arm
+from hoptm.arms import EQUAL, arm, budget, first_images
 from hoptm.config import configure, from_dict, generator
 from hoptm.data import load
 from hoptm.distill import distill
@@ -89,3 +89,18 @@ def test_equal_budgets_are_what_they_were():
     splits = load("phantom:450")
     same = initialise(splits.train, 9, 3, generator(7)), initialise(splits.train, 9, [3] * 9, generator(7))
     assert torch.equal(*same)
+
+
+def test_budgets_follow_the_counts_of_train_by_one_setting():
+    """`match.class_power` gives what `match.per_class` with the same shares gives, in every arm that knows budgets, and arms without them refuse it."""
+    splits = load("phantom:450")
+    counts = torch.bincount(splits.train.labels, minlength=splits.classes).tolist()
+    by_power = configure("phantom:450", method="budgets", ipc=3, seed=1, profile="smoke")
+    by_hand = by_power.changed(match={"class_power": 0.0, "per_class": shared_out(counts, 3 * len(counts), by_power.match.class_power)})
+    assert budget(by_power, splits) == by_hand.budget and sum(by_hand.budget) == 3 * splits.classes
+    assert torch.equal(first_images(by_power, splits), first_images(by_hand, splits))
+    assert torch.equal(arm("random", by_power, splits).images, arm("random", by_hand, splits).images)
+    with pytest.raises(ConfigError, match=r"match\.class_power -0\.25"):
+        arm("natural", by_power, splits)
+    with pytest.raises(ConfigError, match=r"match\.per_class be empty"):
+        by_power.changed(match={"per_class": (1, 2)})

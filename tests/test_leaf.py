@@ -125,7 +125,7 @@ def test_settings_that_fit_no_rendering():
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_by_its_name(splits, method):
     config = configure("phantom:450", method=method, ipc=1, seed=0, profile="smoke", latent={"dims": 6, "steps": 30})
-    if method == "momentum-experts":  # they go ten times as far, and the plain optimiser then steps below 0
+    if method in ("momentum-experts", "long"):  # they go ten times as far, and the plain optimiser then steps below 0
         config = config.changed(match={"optimiser": "adam", "lr_images": 0.05})
     done = distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False)
     assert len(done.history) == config.match.iterations and done.synthetic.info["method"] == method
@@ -181,6 +181,19 @@ def test_one_part_more_is_one_setting_more():
         "growing": {"match.window": "growing"},
         "each-step": {"match.step_sizes_of": "each"},
         "momentum-experts": {"experts.momentum": 0.9, "experts.decay": "cosine"},
+        "long": {
+            "experts.momentum": 0.9,
+            "experts.decay": "cosine",
+            "match.expert_epochs": 4,
+            "match.steps": 2 * plain["match"]["steps"],
+            "match.start_epochs": [0, 3],
+        },
+        "student-momentum": {"match.student_momentum": 0.5},
+        "with-outcome": {"match.outcome_weight": 0.3},
+        "prior": {"match.inner_loss": "prior"},
+        "balanced": {"match.inner_loss": "balanced_softmax"},
+        "budgets": {"match.class_power": -0.25},
+        "aware": {"match.class_power": -0.25, "match.inner_loss": "balanced_softmax"},
         "averaged-experts": {"experts.averaging": 0.9},
         "teacher": {"match.labels": "teacher"},
         "learned": {"match.labels": "learned"},

@@ -10,9 +10,10 @@ from hoptm.intervals import interval, paired_interval
 from hoptm.timed_runs import TimedRun, at_equal_time, difference_in_time, gain_in_time, of_earlier_settings, read_timed_runs
 
 
-def stored(folder, seed, gains, method="endpoint", began=20.0):
+def stored(folder, seed, gains, method="endpoint", began=20.0, **more):
     points = [{"iteration": 5 * at, "cpu_seconds": began + 10 * at, "gain": {"auc": gain}, "recipe": ""} for at, gain in enumerate(gains)]
     whole = {"dataset": "phantom", "method": method, "ipc": 1, "seed": seed, "expert_cpu_seconds": began - 1, "points": points, "commit": "x"}
+    whole |= {"judging_cpu_seconds": 0.0} | more
     (folder / f"{method}-{seed}.json").write_text(json.dumps(whole))
 
 
@@ -31,6 +32,23 @@ def test_a_run_that_has_not_looked_yet_is_not_left_out_of_a_mean(tmp_path):
     stored(tmp_path, 1, [0.1], began=50.0)
     stored(tmp_path, 2, [0.1])
     assert gain_in_time(read_timed_runs(tmp_path), 30.0, "auc") is None
+
+
+def test_a_gain_waits_for_one_judgement(tmp_path):
+    """A run's own, or where it timed none, that of its data set and budget in the file beside the folder."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    stored(folder, 0, [0.1, 0.2], judging_cpu_seconds=7.0)
+    stored(folder, 1, [0.3, 0.4], judging_cpu_seconds=None)
+    path = folder / "endpoint-1.json"
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != "judging_cpu_seconds"}))
+    with pytest.raises(FileError, match=r"endpoint-1\.json says no judging_cpu_seconds.*--dataset phantom --ipc 1 --judgement"):
+        read_timed_runs(folder)
+    (tmp_path / "judgements.json").write_text(json.dumps({"cpu_seconds": {"phantom-ipc1": 3.0}}))
+    own, other = read_timed_runs(folder)
+    assert (own.judging, other.judging) == (7.0, 3.0)
+    assert [own.gain_at(at, "auc") for at in (26.9, 27.0, 37.0)] == [None, 0.1, 0.2]
+    assert [other.gain_at(at, "auc") for at in (22.9, 23.0, 33.0)] == [None, 0.3, 0.4]
 
 
 def test_arms_are_paired_by_seed_at_equal_time(tmp_path):
