@@ -51,10 +51,11 @@ def settings(dataset: str, name: str, seed: int, counts: list[int]) -> Config:
 
 def made(name: str, config: Config, splits: Splits, factor: float) -> SyntheticSet:
     """The set of an arm, taken up where an earlier process left it."""
+    known = splits.without_test
     if name.startswith("random"):
-        return arm("random", config, splits)
+        return arm("random", config, known)
     kept = RECORDS / f".{config.dataset}-{factor:g}-{name}-seed{config.seed}.state"
-    done = distill(config, splits, experts(config, splits, progress=False, processes=1), resume=kept, progress=False)
+    done = distill(config, known, experts(config, known, progress=False, processes=1), resume=kept, progress=False)
     return done.synthetic
 
 

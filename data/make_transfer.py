@@ -61,10 +61,11 @@ def settings(dataset: str, source: str, seed: int) -> Config:
 
 def made(source: str, config: Config, splits: Splits) -> SyntheticSet:
     """The set of a row, taken up where an earlier process left it."""
+    known = splits.without_test
     if source == "random":
-        return arm("random", config, splits)
+        return arm("random", config, known)
     kept = RECORDS / f".{config.dataset}-{source}-seed{config.seed}.state"
-    done = distill(config, splits, experts(config, splits, progress=False, processes=1), resume=kept, progress=False)
+    done = distill(config, known, experts(config, known, progress=False, processes=1), resume=kept, progress=False)
     return done.synthetic
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from hoptm.evaluate import Evaluation
+from hoptm.exports import USE
 from hoptm.intervals import network_interval
 from hoptm.records import versions
 from hoptm.synthetic import SyntheticSet
@@ -59,7 +60,8 @@ class Card:
         if self.looks:
             lines += ["", "looks at validation"]
             lines += [f"  iteration {at:g}: " + ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in found.items()) for at, found in self.looks]
-        return "\n".join([*lines, "", "settings", *(_rows(self.settings) or ["  none stored"])])
+        lines += ["", "settings", *(_rows(self.settings) or ["  none stored"])]
+        return "\n".join([*lines, "", "to judge it elsewhere", *(f"  {line}" for line in USE.splitlines())])
 
 
 def card(made: SyntheticSet) -> Card:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from hoptm.card import SCORES, Card, card, clean
-from hoptm.exports import pixels
+from hoptm.exports import USE, pixels
 from hoptm.synthetic import SyntheticSet
 
 _MOST_CLASSES, _MOST_IMAGES, _LARGEST = 50, 10, 128
@@ -39,6 +39,7 @@ def page(made: SyntheticSet) -> str:
         "<h2>Privacy</h2>", *(f"<p>{escape(words)}</p>" for words in found.privacy),
         *(["<h2>Looks at validation</h2>", _curve(found)] if found.looks else []),
         "<h2>Settings</h2>", _table(found.settings) if found.settings else "<p>None stored.</p>",
+        "<h2>To judge it elsewhere</h2>", f"<pre>{escape(USE)}</pre>",
     ]  # fmt: skip
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -9,7 +9,7 @@ from typing import Any
 
 from hoptm.errors import FileError
 from hoptm.records import Record, read_diverged, read_records
-from hoptm.results import NAMES, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
+from hoptm.results import NAMES, SHORT, by_seed, gains_by_seed, gaps_by_seed, on_two_devices, select, stored
 from hoptm.timed_runs import of_earlier_settings, read_timed_runs
 from hoptm.verdicts import SEEDS, Evidence, Measured
 from hoptm.verify import Verdict, golden_files, verify
@@ -48,6 +48,7 @@ def _aside(evidence: Evidence, sides: Sequence[tuple[str, int]], dataset: str, p
     (first, ipc), (second, second_ipc) = sides
     apart = on_two_devices(evidence.records, dataset=dataset, first=first, second=second, ipc=ipc, second_ipc=second_ipc, profile=profile)
     told = [f"{_seeds(apart)} on two devices"] if apart else []
+    told += [f"{NAMES[arm]}: short runs, nothing searched" for arm, _ in sides if arm in SHORT]
     for arm, count in sides:
         ended = _ended(evidence.diverged, f"{dataset}-{profile}-{arm}-ipc{count}-seed")
         told += [f"{_seeds(ended)} of {NAMES.get(arm, arm)} diverged"] if ended else []

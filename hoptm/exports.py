@@ -1,4 +1,4 @@
-"""A synthetic set in forms that other programs read: PNG files, an .npz in MedMNIST's layout, a torch data set.
+"""A synthetic set elsewhere: PNG files, an .npz in MedMNIST's layout, a torch data set; and judged again from its file, in three lines.
 
 Pictures hold bytes: pixels are taken back to 0 .. 255, rounded and clipped, so a network trained on them differs a little
 from one trained on the set itself. The torch data set holds the numbers as they are.
@@ -16,10 +16,32 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hoptm.data import Standardisation
+from hoptm.config import from_dict
+from hoptm.data import Splits, Standardisation
 from hoptm.errors import DataError, FileError
+from hoptm.evaluate import Evaluation, evaluate
 from hoptm.files import write_aside, write_text
+from hoptm.networks import network
 from hoptm.synthetic import SyntheticSet
+
+USE = """\
+from hoptm import data, exports, synthetic
+made, splits = synthetic.load("FILE"), data.load("DATASET")
+print(exports.judged(made, splits).mean("accuracy"))"""
+"""Three lines for whoever gets a file: the set as tensors, the real data, and the score of fresh networks. A test runs this text."""
+
+
+def judged(made: SyntheticSet, splits: Splits) -> Evaluation:
+    """Fresh networks trained on a set and scored on test, by the settings, seed and protocol in its file: the same bits as where it was made, on one CPU.
+
+    The recipe is chosen on validation again. Raises DataError for a set whose file holds no settings (`hoptm evaluate FILE --profile P` judges those),
+    and as `evaluate` does for images that do not fit.
+    """
+    if "match" not in made.info["config"]:
+        raise DataError("this set's file holds no settings to judge it by. Name a profile: hoptm evaluate FILE --profile P.")
+    config = from_dict(made.info["config"])
+    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    return evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
 
 
 class Images(Dataset[tuple[Tensor, int]]):

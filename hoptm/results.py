@@ -74,12 +74,29 @@ NAMES = {
 """What an arm is called in words."""
 
 
+MAKERS = {
+    "records": "python data/make_records.py",
+    "distilled": "python data/make_records.py",
+    "transfer": "python data/make_transfer.py",
+    "imbalance": "python data/make_imbalance.py",
+    "search": "python data/make_search.py",
+    "audits": "hoptm audit DATASET --out data/audits/DATASET-seed0",
+    "bench": "make bench",
+}
+"""What makes each folder of a checkout's `data`."""
+
+
 def stored(kind: str) -> Path:
-    """The folder of what ships with the book: `records`, `distilled` or `bench`, in a checkout or in the installed package."""
+    """The folder of what ships with the book, such as `records`, `distilled` or `bench`, in a checkout or in the installed package.
+
+    Raises DataError where it is missing, which names the command that makes it.
+    """
     package = Path(__file__).resolve().parent
     for folder in (package.parent / "data" / kind, package / "stored" / kind):
         if folder.is_dir():
             return folder
+    if (package.parent / "pyproject.toml").is_file():
+        raise DataError(f"no stored {kind}: this checkout has no folder data/{kind}. Make it with `{MAKERS.get(kind, 'git checkout data')}`.")
     raise DataError(f"no stored {kind}: neither data/{kind} of a checkout nor {kind} in the installed package. Install hoptm again.")
 
 
@@ -247,6 +264,9 @@ WHOLE = ("full", "ceiling")
 """Arms that train on as many images as train has; their records have IPC 0."""
 SOFT = ("datm", "teacher", "learned", "random-teacher")
 """Arms with soft labels; they stand in a table of their own."""
+SHORT = ("dm", "dc", "dsa")
+"""Arms with short settings of their own, for which nothing was searched."""
+SHORT_WORDS = "‡ short runs with settings as they are, and their last iterate: nothing was searched for them, and no look at validation chose among iterates"
 HARD = tuple(name for name in NAMES if name not in SOFT)
 """Arms with hard labels."""
 
@@ -304,10 +324,11 @@ def places_table(
         found = [gains_by_seed(records, score, dataset=dataset, first=method, second=against, ipc=ipc, profile=profile) for score in scores]
         cells = [interval(list(one.values())) if len(one) > 1 else None for one in found]
         shown = [f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" if cell else "too few seeds" for cell in cells]
-        rows.append((dataset, str(ipc), NAMES[method], str(len(found[0])), *shown))
+        rows.append((dataset, str(ipc), NAMES[method] + (" ‡" if method in SHORT else ""), str(len(found[0])), *shown))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     number = (1, 3)  # columns of whole numbers stand to the right
     lines = [
         " ".join(cell.rjust(width) if at in number else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows
     ]
-    return "\n".join([f"gain over {NAMES[against]}", *(line.rstrip() for line in lines)])
+    short = [SHORT_WORDS] if any(method in SHORT for method in (*methods, against)) else []
+    return "\n".join([f"gain over {NAMES[against]}" + (" ‡" if against in SHORT else ""), *(line.rstrip() for line in lines), *short])

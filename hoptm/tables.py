@@ -3,6 +3,7 @@
 The plan is fixed beforehand, so a cell that is missing is seen to be missing. Nothing here trains.
 """
 
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from types import MappingProxyType
 from hoptm.errors import ConfigError
 from hoptm.intervals import Interval, interval
 from hoptm.records import Record
-from hoptm.results import NAMES, SOFT, by_seed, select
+from hoptm.results import NAMES, SHORT, SHORT_WORDS, SOFT, by_seed, select
 
 MAIN = ("natural", "random", "herding", "kcentre", "kmeans-decode", "dm", "endpoint", "published", "extended", "latent")
 """Arms of every data set and budget of the main part."""
@@ -22,9 +23,13 @@ RELATIVES = ("dc", "dsa", "ftd", "tesla", "adaptive", "datm", "random-teacher")
 ELSEWHERE = ("random", "dm", "endpoint", "published", "extended")
 DATASETS = ("pneumoniamnist", "pbc-28")
 SMALL_DATASETS = ("phantom", "cxr-open")
-SHORT = ("dm", "dc", "dsa")
-"""Arms with short settings of their own, for which nothing was searched."""
-SHORT_WORDS = "‡ short runs with settings as they are, and their last iterate: nothing was searched for them, and no look at validation chose among iterates"
+FAMILY = {
+    "dm": "DM", "dc": "DC", "dsa": "DSA", "endpoint": "MTT", "ftd": "FTD", "tesla": "TESLA (a control: not the gradient of its loss)", "adaptive": "ATT",
+    "datm": "DATM", "published": "HoP-TM",
+}  # fmt: skip
+"""What the field calls the arms that are ours to implement from its papers."""
+WIDE = 3
+"""Seeds up to which an interval is marked as wide."""
 NEVER = {"idm": "IDM (improved distribution matching)"}
 """Rows that the field would expect and that this project does not have; they are shown as `not run`."""
 
@@ -57,6 +62,7 @@ class Cell:
             return f"{len(self.diverged)} diverged" if self.diverged else "not run"
         found = self.interval
         part = f" of {len(self.wanted)}" if len(self.values) < len(self.wanted) else ""
+        part += "°" if 2 <= len(self.values) <= WIDE else ""
         part += "†" if self.diverged else ""
         if found is None:
             return f"{next(iter(self.values.values())):.3f} n=1{part}"
@@ -85,8 +91,8 @@ def cells(records: Sequence[Record], score: str, *, profile: str = "tuned", dive
 def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "auc", profile: str = "tuned", diverged: Collection[str] = ()) -> str:
     """A row an arm and a column a budget, as plain text: mean, 95 % interval over seeds, and n; `not run` where there is nothing.
 
-    A dash marks what was never planned, a star soft labels, a dagger runs that diverged, a double one settings that nobody searched. The last line says
-    how many planned runs are on record.
+    A dash marks what was never planned, a star soft labels, a dagger runs that diverged, a double one settings that nobody searched, a ring an interval of
+    few seeds. Below stand the names that the field has for the arms, and how many planned runs are on record.
     Raises ConfigError for a data set that the plan does not hold.
     """
     ours = [cell for cell in cells(records, score, profile=profile, diverged=diverged) if cell.dataset == dataset]
@@ -102,10 +108,13 @@ def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "a
     lines += [f"{name:34s}" + "".join(f"{'not run':>{wide}s}" for _ in ipcs) for name in NEVER.values()]
     done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) & set(c.values) for c in ours], [c.wanted for c in ours]))
     star = ["* soft labels: to be compared with one another alone"] if any(method in SOFT for method in methods) else []
+    star += ["° few seeds, so a wide interval: Student's t of n - 1 degrees of freedom"] if any("°" in text for text in by_place.values()) else []
     star += [SHORT_WORDS] if any(method in SHORT for method in methods) else []
     ended = sum(len(cell.diverged) for cell in ours)
     dagger = [f"† {ended} run{'s' if ended > 1 else ''} diverged and left no set"] if ended else []
-    return "\n".join([*lines, *star, *dagger, f"{done} of {asked} planned runs are on record"])
+    known = [f"{FAMILY[method]}: {NAMES[method]}" for method in methods if method in FAMILY]
+    called = textwrap.wrap(f"as the field calls them: {'; '.join(known)}", 120)
+    return "\n".join([*lines, *called, *star, *dagger, f"{done} of {asked} planned runs are on record"])
 
 
 def commands(records: Sequence[Record], arms: Iterable[str], *, profile: str = "tuned", diverged: Collection[str] = ()) -> list[str]:

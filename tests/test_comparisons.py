@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from known_findings import arm, record
 
+from hoptm import claims
 from hoptm import comparisons as module
 from hoptm.comparisons import Engine, Gain, Gap, GapBelow, Leaks, Nothing, OnGpu, Reach, Replayed, Within, gather
 from hoptm.config import configure
@@ -94,6 +95,13 @@ def test_the_benchmark_is_read_by_setting_and_arm() -> None:
     assert Engine(20, 32, "compiled", "memory_ratio", 0.125).measure(made).verdict == NOT_REPRODUCED
     for lacking in (Engine(20, 32, "eager", "pairs", 0.5), Engine(80, 32, "compiled", "pairs", 0.5)):
         assert lacking.measure(made).verdict == UNTESTED and lacking.measure(made).missing == "not in the stored benchmark"
+
+
+def test_a_rival_of_short_runs_is_said_to_be_one() -> None:
+    made = Evidence(arm("published", [0.8, 0.7, 0.9]) + arm("dm", [0.7, 0.61, 0.79]))
+    assert Gain("published", "dm", "pneumoniamnist", 4).measure(made).aside == "distribution matching: short runs, nothing searched"
+    own = [finding for finding in claims.paper() if "DM, IPC" in finding.where]
+    assert own and all(isinstance(finding.comparisons[0], Nothing) for finding in own), "the paper's own rows are not decided by short runs"
 
 
 def test_a_run_on_a_gpu_is_read_by_setting() -> None:

@@ -16,13 +16,17 @@ from torch.utils.data import DataLoader
 from toy_sets import net, toy
 
 from hoptm.baselines import herding, random_subset
-from hoptm.config import EvaluationConfig, generator
+from hoptm.card import card
+from hoptm.config import EvaluationConfig, configure, generator
 from hoptm.data import Standardisation, load
+from hoptm.distill import distill
 from hoptm.embeddings import PIXELS
 from hoptm.errors import DataError, FileError
 from hoptm.evaluate import Recipe, evaluate
-from hoptm.exports import Images, pixels, to_folder, to_npz
+from hoptm.experts import experts
+from hoptm.exports import USE, Images, judged, pixels, to_folder, to_npz
 from hoptm.synthetic import SyntheticSet
+from hoptm.synthetic import load as load_set
 
 FRESH = """
 import json, sys
@@ -116,7 +120,7 @@ def test_a_loader_reads_the_torch_set():
 
 
 def test_a_saved_set_scores_the_same_in_a_fresh_process(tmp_path):
-    """Three lines load a set and judge it: the same numbers to the last bit."""
+    """Any network and recipe: the same numbers to the last bit."""
     splits, made = toy(), grey()
     made.save(tmp_path / "set.safetensors")
     settings, recipe = EvaluationConfig(steps=6, batch=16, networks=2), Recipe("sgd", 0.01, "dsa", 6)
@@ -131,6 +135,26 @@ def test_a_saved_set_scores_the_same_in_a_fresh_process(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == here
+
+
+@pytest.mark.parametrize(
+    ("method", "half", "changes"),
+    [("endpoint", False, {}), ("half", True, {}), ("latent", False, {"latent": {"dims": 6, "steps": 30}}), ("teacher", False, {})],
+)
+def test_the_three_lines_of_a_card_give_the_score_that_was_seen_here(method, half, changes, tmp_path):
+    """Pixels, half the resolution in half precision, codes with their decoder, soft labels: by the very text of the card, in a fresh process."""
+    splits = load("phantom:450")
+    config = configure("phantom:450", method=method, ipc=1, seed=0, profile="smoke", **changes)
+    path = tmp_path / "set.safetensors"
+    distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False).synthetic.save(path, half=half)
+    here = judged(load_set(path), splits).mean("accuracy")
+    assert USE in card(load_set(path)).text.replace("\n  ", "\n") and len(USE.splitlines()) == 3
+    text = "import torch; torch.set_num_threads(1)\n" + USE.replace("FILE", str(path)).replace("DATASET", "phantom:450")
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == here
+    with pytest.raises(DataError, match="--profile"):
+        judged(herding(splits, 1, PIXELS), splits)
 
 
 def test_what_cannot_be_written_is_refused(tmp_path):

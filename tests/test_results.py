@@ -131,6 +131,21 @@ def test_recall_of_each_class_is_the_mean_over_networks():
     assert recalls([_with_tried(3, 0.9, 0.9, 0.9)])[3] == pytest.approx([0.3, 0.6])
 
 
+def test_a_folder_that_is_missing_names_what_makes_it(tmp_path, monkeypatch):
+    module = sys.modules[stored.__module__]
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "hoptm" / "results.py"))
+    with pytest.raises(DataError, match=r"no stored transfer.*Install hoptm again"):
+        stored("transfer")  # as in an installed package
+    (tmp_path / "pyproject.toml").touch()
+    for kind, maker in module.MAKERS.items():
+        with pytest.raises(DataError, match=f"no folder data/{kind}. Make it with `{maker}`"):
+            stored(kind)
+        script = next((part for part in maker.split() if part.startswith("data/") and part.endswith(".py")), "pyproject.toml")
+        assert (Path(__file__).resolve().parent.parent / script).is_file()
+    (tmp_path / "data" / "transfer").mkdir(parents=True)
+    assert stored("transfer") == tmp_path / "data" / "transfer"
+
+
 def test_the_stored_records_are_whole():
     """Each record that ships: its own configuration, a checksum, a commit without changes, as many networks as it asked for."""
     records = read_records(stored("records"))
@@ -237,6 +252,14 @@ def test_the_table_of_places_pairs_by_seed_and_keeps_what_is_missing():
     for name, cell in zip(("auc", "accuracy"), cells, strict=True):
         assert there[head.index(name) :].startswith(f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]")
     assert missing.split() == ["pneumoniamnist", "7", "end", "point", "0", *["too", "few", "seeds"] * 2]
+
+
+def test_short_arms_are_marked_on_either_side():
+    where = {"places": [("pneumoniamnist", 1)], "profile": "fast"}
+    assert "‡" not in places_table(RECORDS, **where, methods=["endpoint"], against="random")
+    for methods, against in ((["dm"], "random"), (["endpoint"], "dm")):
+        text = places_table(RECORDS, **where, methods=methods, against=against)
+        assert text.count("‡") == 2 and text.endswith("chose among iterates")
 
 
 def test_pairs_on_two_kinds_of_device_are_named():

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -227,7 +228,7 @@ def test_both_kinds_can_be_sent_to_another_process_and_changed() -> None:
 
 
 def test_callers_with_all_splits_hand_on_what_has_no_test(splits: Splits, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A cell of a comparison, a trial of a search and a shadow of an audit get a `Selectable`, so they could not read test if they wanted to."""
+    """A cell of a comparison, a trial of a search, a shadow of an audit, a row of a matrix get a `Selectable`: they could not read test if they would."""
     given: list[type] = []
     looks = SimpleNamespace(synthetic=SimpleNamespace(info={"selection": [{"auc": 0.5}]}))
 
@@ -247,3 +248,14 @@ def test_callers_with_all_splits_hand_on_what_has_no_test(splits: Splits, monkey
     settings = pipelines.AuditSettings(pool=60, ipc=1, canary_initialisers=0, canaries=0, shadows=4)
     shadow = audit_plan.shadow_of(splits, audit_plan.plan(splits, settings), 0)
     assert given == [Selectable] * 3 and type(shadow.splits) is Selectable
+
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).resolve().parent.parent / "data"), *sys.path])
+    for script, further in (("make_transfer", ()), ("make_imbalance", (1.0,))):
+        module = importlib.import_module(script)
+        monkeypatch.setattr(module, "RECORDS", tmp_path)
+        for name in ("arm", "distill", "experts"):
+            monkeypatch.setattr(module, name, noted(lambda *words: looks))
+        given.clear()
+        for name in ("random", "endpoint"):
+            module.made(name, config, splits, *further)
+        assert given == [Selectable] * 3, script

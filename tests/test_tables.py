@@ -47,17 +47,17 @@ def test_cells_hold_the_records():
     found = {(cell.dataset, cell.method, cell.ipc): cell for cell in cells(FEW, "auc")}
     cell = found["pneumoniamnist", "endpoint", 10]
     low, high = stats.t.interval(0.95, 2, loc=0.92, scale=stats.sem([0.9, 0.92, 0.94]))
-    assert cell.missing == (3, 4) and str(cell) == f"0.920 [{low:.3f}, {high:.3f}] n=3 of 5"
+    assert cell.missing == (3, 4) and str(cell) == f"0.920 [{low:.3f}, {high:.3f}] n=3 of 5°"
     assert str(found["pneumoniamnist", "random", 10]) == "0.800 n=1 of 5" and found["pneumoniamnist", "random", 10].interval is None
     assert str(found["pbc-28", "endpoint", 10]) == "not run"
-    assert str(Cell("x", "y", 1, (0, 1), {0: 0.5, 1: 0.5})) == "0.500 [0.500, 0.500] n=2"
+    assert str(Cell("x", "y", 1, (0, 1), {0: 0.5, 1: 0.5})) == "0.500 [0.500, 0.500] n=2°"
 
 
 def test_what_diverged_is_said_and_not_asked_for_again():
     ended = {"pneumoniamnist-tuned-endpoint-ipc10-seed4": "why", "pbc-28-tuned-ftd-ipc10-seed0": "why", "pneumoniamnist-fast-endpoint-ipc10-seed3": "why"}
     found = {(cell.dataset, cell.method, cell.ipc): cell for cell in cells(FEW, "auc", diverged=ended)}
     cell = found["pneumoniamnist", "endpoint", 10]
-    assert cell.missing == (3,) and str(cell).endswith("n=3 of 5†") and str(found["pbc-28", "ftd", 10]) == "1 diverged"
+    assert cell.missing == (3,) and str(cell).endswith("n=3 of 5°†") and str(found["pbc-28", "ftd", 10]) == "1 diverged"
     asked = [line for line in commands(FEW, ARMS, diverged=ended) if "pneumoniamnist" in line and " endpoint" in line and "--ipcs 10 " in line]
     assert [line.partition("--seeds ")[2].partition(" --")[0] for line in asked] == ["3"]
     assert evaluation_table(FEW, dataset="pneumoniamnist", diverged=ended).splitlines()[-2] == "† 1 run diverged and left no set"
@@ -69,6 +69,7 @@ def test_the_table_says_what_is_missing():
     assert lines["end point"].split()[:2] == ["not", "run"] and "n=3 of 5" in lines["end point"]
     assert lines["IDM (improved distribution matching)"].split() == ["not", "run"] * 3
     assert lines["adaptive end"].split() == ["-", "not", "run", "-"]
+    assert "TESLA (a control" in text and "MTT: end point" in text.replace("\n", " ") and "° few seeds" in text
     assert "growing window, learned labels *" in lines and "* soft labels" in text
     assert text.endswith("4 of 131 planned runs are on record")
     with pytest.raises(ConfigError, match="phantom"):
