@@ -7,7 +7,7 @@ from hoptm.arms import ARMS
 from hoptm.records import read_diverged, read_records
 from hoptm.results import stored
 from hoptm.search import hours_in
-from hoptm.tables import DATASETS, SMALL_DATASETS, commands, evaluation_table, hours, hours_of_grids
+from hoptm.tables import DATASETS, SMALL_DATASETS, commands, evaluation_table, hours, hours_of_grids, hours_of_table
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
         print(hours(records, profile=chosen.profile), end="\n\n")
         priced = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8"))["hours"] if chosen.profile == "tuned" else {}
         print(hours_of_grids(records, sum(map(hours_in, journals)), priced=priced, profile=chosen.profile))
+        print(hours_of_table(records, profile=chosen.profile))
         return
     for dataset in (*DATASETS, *SMALL_DATASETS):
         print(evaluation_table(records, dataset=dataset, score=chosen.score, profile=chosen.profile, diverged=diverged), end="\n\n")

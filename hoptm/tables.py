@@ -174,6 +174,23 @@ def hours_of_grids(records: Sequence[Record], searched: float, *, priced: Mappin
     return "\n".join(lines)
 
 
+def hours_of_table(records: Sequence[Record], *, profile: str = "tuned") -> str:
+    """Hours of the runs of the evaluation table (`plan`) that belong to neither grid, against `BUDGET_HOURS`, as plain text.
+
+    A run counts its processor seconds where it noted them, and else its seconds by the clock, which are no fewer.
+    """
+    took = {
+        (record.dataset["name"], record.method, record.ipc, record.seed): float(record.extra.get("processor_seconds", record.seconds))
+        for record in records
+        if record.config["profile"] == profile
+    }
+    shared = {run for name in GRIDS for run in runs_of_grid(name)}
+    own = [(dataset, method, ipc, seed) for dataset, method, ipc, seeds in plan() for seed in seeds if (dataset, method, ipc, seed) not in shared]
+    spent, done = sum(took.get(run, 0.0) for run in own) / 3600, sum(run in took for run in own)
+    verdict = "within" if spent <= BUDGET_HOURS else "over"
+    return f"table without the grids: {spent:.2f} h of {BUDGET_HOURS}, {done} of {len(own)} runs on record: {verdict} the budget so far"
+
+
 def hours(records: Sequence[Record], *, profile: str = "tuned") -> str:
     """Hours of wall time that the runs on record took, made and judged, by data set, images a class and kind of device, as plain text with a total."""
     sums: dict[tuple[str, int, str], float] = {}

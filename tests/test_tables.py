@@ -10,7 +10,7 @@ from hoptm.config import METHODS, configure
 from hoptm.errors import ConfigError
 from hoptm.records import Record, read_records
 from hoptm.results import NAMES, stored
-from hoptm.tables import GRIDS, MAIN, RELATIVES, Cell, cells, commands, evaluation_table, hours, hours_of_grids, plan
+from hoptm.tables import GRIDS, MAIN, RELATIVES, Cell, cells, commands, evaluation_table, hours, hours_of_grids, hours_of_table, plan
 
 
 def _record(method, seed, value, ipc=10, dataset="pneumoniamnist", profile="tuned"):
@@ -93,6 +93,15 @@ def test_commands_ask_for_what_is_missing_and_no_more():
 def test_the_stored_records_fill_the_table():
     text = evaluation_table(read_records(stored("records")), dataset="pneumoniamnist")
     assert "n=" in text and "not run" in text
+
+
+def test_hours_of_the_table_leave_the_grids_out_and_take_processor_seconds_where_there_are_some():
+    runs = [dataclasses.replace(_record(method, seed, 0.9), seconds=7200.0) for method in ("endpoint", "dm") for seed in range(5)]
+    assert hours_of_table(runs).startswith("table without the grids: 10.00 h of 16, 5 of ") and hours_of_table(runs).endswith("within the budget so far")
+    noted = [dataclasses.replace(run, extra=run.extra | {"processor_seconds": 3600.0}) for run in runs[:6]]
+    assert hours_of_table(noted + runs[6:]).startswith("table without the grids: 9.00 h")
+    slow = [dataclasses.replace(run, seconds=20_000.0) for run in runs]
+    assert hours_of_table(slow).endswith("over the budget so far")
 
 
 def test_hours_of_the_grids_count_their_own_runs_once_and_searches():
