@@ -60,7 +60,10 @@ def published(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
 
 
 def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
-    """Every part that this project adds: ends, orders, masks, windows, inner losses, momentum of the student, the outcome, the first images."""
+    """Most parts that this project adds: ends, orders up to torsion, a quantile mask, windows, inner losses, momentum of the student, the outcome, first images.
+
+    No shape potential, no mask by threshold or layers, no step size for each step, no other experts, no soft labels.
+    """
     found = shared(trial, config, modality)
     found["match"] |= {
         "end": trial.suggest_categorical("end", ["fixed", "adaptive"]),
