@@ -60,7 +60,7 @@ def published(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
 
 
 def extended(trial: Suggest, config: Config, modality: str) -> dict[str, Any]:
-    """Most parts that this project adds: ends, orders up to torsion, a quantile mask, windows, inner losses, momentum of the student, the outcome, first images.
+    """Most parts that this project adds: ends, orders up to torsion, a quantile mask, windows, inner losses, momentum of the student, the outcome, starts.
 
     No shape potential, no mask by threshold or layers, no step size for each step, no other experts, no soft labels.
     """
