@@ -23,7 +23,7 @@ from hoptm.data import Selectable, Splits
 from hoptm.dp_training import matched
 from hoptm.errors import ConfigError, FileError
 from hoptm.files import read_info, read_tensors, write_tensors, write_text
-from hoptm.intervals import interval
+from hoptm.intervals import Interval, interval, paired_interval
 from hoptm.membership import Roc, Verdict, attack, holm, levelled, likelihood_ratios, power, roc
 from hoptm.pipelines import THREATS, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline
 from hoptm.records import commit, device_words, versions
@@ -34,7 +34,8 @@ ARMS = ("random", "full", "pixel-real", "pixel-noise", "latent", "dp-1", "dp-4",
 """All arms of an audit, in the order in which they are run; the four sets and the reference points before the other initialisations."""
 TUNING = (100, 101, 102, 103)
 """Indices of the shadows on which epsilon of DP-SGD is chosen; they are no shadows of the audit."""
-DP_SGD = (0.5, 1.0, 2.0, 4.0, 10.0, 30.0)
+DP_SGD = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 30.0)
+"""Epsilons that are tried for DP-SGD, up to the first that is good enough. The closer they stand, the closer is the match; each costs `TUNING` runs."""
 SHIFTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.8)
 """Planted shifts, in standard deviations of an image's score, at which the power of the test is stated."""
 _CURVE_POINTS = 80
@@ -214,10 +215,33 @@ def _judged(made: Plan, folder: Path, arm: str) -> dict[str, Any]:
                 found = attack(scores[:, where], member[:, where], chance)
                 curve = thinned(roc(likelihood_ratios(scores[:, where], member[:, where]), member[:, where]))
                 attacks[threat][name] = {**_plain(found), "curve": [curve.fpr.tolist(), curve.tpr.tolist()]}
-    scores_on_test = {name: {**dataclasses.asdict(interval([info[name] for info in infos])), "kind": _OVER_SHADOWS} for name in ("auc", "balanced_accuracy")}
+    scores_on_test = {name: _on_test([info[name] for info in infos]) for name in ("auc", "balanced_accuracy")}
     direct: dict[str, Any] = {name: [info[name] for info in infos] for name in ("nearest_is_member", "ranks", "candidates") if name in infos[0]}
     direct |= {"found": _found(infos)} if "shares" in infos[0] else {}
     return {"attacks": attacks, "test": scores_on_test, "direct": direct, "seconds": sum(info["seconds"] for info in infos), "said": infos[0]["said"]}
+
+
+def _on_test(each: Sequence[float]) -> dict[str, Any]:
+    """A test score over shadows, with that of each shadow, so that arms can be paired: shadow i holds the same images in every arm."""
+    return {**dataclasses.asdict(interval(each)), "kind": _OVER_SHADOWS, "each": list(each)}
+
+
+def paired(report: Mapping[str, Any], first: str, second: str, score: str = "auc") -> Interval:
+    """The mean of the test score of arm `first` less that of `second`, paired shadow by shadow.
+
+    Earlier reports hold no score of each shadow. From these comes the widest interval that pairing could give: a difference spreads at most as
+    much as both scores together. Its kind says so. Raises ConfigError for an arm that the report lacks, or arms of other numbers of shadows.
+    """
+    missing = [name for name in (first, second) if name not in report["arms"]]
+    if missing:
+        raise ConfigError(f"no finished arm {missing[0]!r} in this audit; there are {', '.join(report['arms'])}.")
+    one, other = (report["arms"][name]["test"][score] for name in (first, second))
+    if "each" in one and "each" in other:
+        return dataclasses.replace(paired_interval(one["each"], other["each"]), kind=f"paired {_OVER_SHADOWS}")
+    if one["n"] != other["n"]:
+        raise ConfigError(f"{first} has {one['n']} shadows and {second} has {other['n']}, so they cannot be paired. Audit both alike.")
+    mean, half = one["mean"] - other["mean"], (one["high"] - one["low"] + other["high"] - other["low"]) / 2
+    return Interval(mean, mean - half, mean + half, one["n"], one["df"], f"the widest that pairing could give, {_OVER_SHADOWS}")
 
 
 def _plain(found: Verdict) -> dict[str, Any]:

@@ -8,6 +8,8 @@ The guarantee: (epsilon, delta)-DP when one image is replaced by any other of it
 public. Replacing an image of class c moves that class's mean by at most 2 C / n_c and no other, so each class has noise in this proportion.
 """
 
+import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +18,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from hoptm.config import NetworkConfig, generator
-from hoptm.data import Standardisation, Train
+from hoptm.data import Selectable, Standardisation, Train
 from hoptm.embeddings import embedding
 from hoptm.errors import ConfigError, DataError
 from hoptm.gaussian_mechanism import noise_for
 from hoptm.networks import Network, network
+from hoptm.synthetic import SyntheticSet, provenance
 
 DELTA = 1e-5
+ROWS = ("guarantee", "mechanism", "noise", "class counts (public)")
+"""Names of the rows of `described`."""
+SECRET = "drawn from the operating system for this release alone, and kept nowhere"
+REPEATABLE = "drawn from a generator that was passed in: whoever knows its seed can take the noise away, and from him nothing is hidden"
 _CHUNK = 512
 _PUBLIC_NOISE = 256
 
@@ -53,6 +60,8 @@ class Release:
     size: int
     seed: int
     """Draws the random network and the images that the set starts from; public."""
+    secret: bool
+    """Whether the noise came from the operating system, so that nobody can draw it again."""
 
     @property
     def statement(self) -> str:
@@ -105,12 +114,13 @@ def clipped_means(train: Train, settings: DpSettings, classes: int, known: Publi
     return torch.stack([found[train.labels == label].mean(dim=0) for label in range(classes)])
 
 
-def release(train: Train, classes: int, settings: DpSettings, seed: int, noise: torch.Generator) -> Release:
+def release(train: Train, classes: int, settings: DpSettings, seed: int, noise: torch.Generator | None = None) -> Release:
     """Read the train split once and add the noise: the only function here that sees an image.
 
     In units of its class's sensitivity 2 C / n_c each mean has sensitivity 1, only one of them can move, and so the whole vector has
-    sensitivity 1; its noise is `noise_for(epsilon, delta)`. `noise` must not be known to an attacker: for a real release seed it from the
-    operating system. (The noise is float64 and drawn by torch; attacks on the last bits of floating point are out of scope.)
+    sensitivity 1; its noise is `noise_for(epsilon, delta)`. Without `noise` the operating system draws it. A noise from a known seed is no
+    protection: who can draw it again takes it away, and has the exact means. A generator is for tests and lessons, which have to repeat; and
+    torch keeps 32 bits of a seed, few enough to try them all. (Noise is float64; attacks on the last bits of floating point are out of scope.)
 
     Raises TypeError for another split, DataError for a multi-label split or an empty class, ConfigError for epsilon or delta out of range.
     """
@@ -123,8 +133,16 @@ def release(train: Train, classes: int, settings: DpSettings, seed: int, noise: 
     counts = torch.bincount(train.labels, minlength=classes)
     exact = clipped_means(train, settings, classes, known)
     scale = 2 * known.clip / counts.double()[:, None]
-    noisy = exact + sigma * scale * torch.randn(exact.shape, dtype=torch.float64, generator=noise)
-    return Release(noisy.float(), tuple(counts.tolist()), settings, train.images.shape[1], train.images.shape[2], seed)
+    drawn = _from_system(exact.shape) if noise is None else torch.randn(exact.shape, dtype=torch.float64, generator=noise)
+    noisy = exact + sigma * scale * drawn
+    return Release(noisy.float(), tuple(counts.tolist()), settings, train.images.shape[1], train.images.shape[2], seed, noise is None)
+
+
+def _from_system(shape: torch.Size) -> Float[Tensor, "..."]:
+    """Standard normal numbers, float64, from random bits of the operating system: 52 of them a number, taken through the inverse of the normal law."""
+    bits = torch.frombuffer(bytearray(os.urandom(8 * shape.numel())), dtype=torch.int64) & (2**52 - 1)
+    normal: Tensor = torch.special.ndtri((bits.double() + 0.5) / 2**52)
+    return normal.view(shape)
 
 
 def distil_release(released: Release, ipc: int) -> tuple[Float[Tensor, "n c h w"], Int64[Tensor, "n"], Standardisation]:
@@ -160,8 +178,20 @@ def _standardisation(settings: DpSettings, channels: int) -> Standardisation:
 def described(released: Release) -> dict[str, Any]:
     """The guarantee and what it rests on, plain JSON, for a set's card."""
     settings = released.settings
-    return {
-        "guarantee": released.statement,
-        "mechanism": f"analytic Gaussian mechanism, once, on clipped class means; noise {noise_for(settings.epsilon, settings.delta):.4g} sensitivities",
-        "class counts (public)": list(released.counts),
-    }
+    mechanism = f"analytic Gaussian mechanism, once, on clipped class means; noise {noise_for(settings.epsilon, settings.delta):.4g} sensitivities"
+    return dict(zip(ROWS, (released.statement, mechanism, SECRET if released.secret else REPEATABLE, list(released.counts)), strict=True))
+
+
+def released_set(released: Release, ipc: int, splits: Selectable, *, lr: float = 0.01) -> SyntheticSet:
+    """A set distilled from a release, whose card states the guarantee and where its noise came from.
+
+    Make the release without a generator: its noise is then the operating system's. A noise from a known seed is no protection, and the card says which
+    it was. One release gives as many sets as are wanted and nothing more is spent. Of `splits` only the description is read, no image. `lr` is a
+    first step size for training on the set; it is not learned. Raises DataError for data of other classes than the release's, else as `distil_release`.
+    """
+    if len(released.counts) != splits.classes:
+        raise DataError(f"the release has {len(released.counts)} classes and {splits.info.name} has {splits.classes}. Name the data it was made from.")
+    images, labels, fixed = distil_release(released, ipc)
+    config = {"differential privacy": dataclasses.asdict(released.settings), "images started as": "noise, from the public seed"}
+    info = provenance(splits, method="dp-release", ipc=ipc, seed=released.seed, config=config)
+    return SyntheticSet(images, labels, lr, fixed, {**info, "privacy": described(released)})

@@ -24,7 +24,7 @@ from hoptm.intervals import Interval, network_interval
 from hoptm.likeness import trained_on_both
 from hoptm.networks import network
 from hoptm.pipelines import AuditSettings
-from hoptm.privacy_card import of_report, of_set
+from hoptm.privacy_card import of_report, of_set, promised
 from hoptm.settings import changes_of
 from hoptm.synthetic import SyntheticSet
 from hoptm.synthetic import load as load_set
@@ -128,13 +128,13 @@ def _audit_file(file: Path, out: Path, arm: str | None, known: Path | None, as_j
     splits = load_named(_source(made, file), made.images.shape[-1]).without_test
     _check_fit(made, splits, file)
     say(f"estimate: a minute or less; {len(made.labels)} images are compared with {len(splits.train)} of train and held-out ones, after a network is trained")
-    section = of_set(made, splits, trained_on_both(splits))
+    section = of_set(made, splits, trained_on_both(splits)) | promised(made)
     if arm is not None:
         if known is None:
             raise ConfigError("--like names an arm of a report: name its folder with --report.")
         section |= {f"pipeline, {name}": part for name, part in of_report(leaks.read(known), arm).items()}
     audited = described(made, privacy=section)
-    audited.save(out)
+    audited.save(out, half="stored" in made.info)
     answer(as_json, {"file": str(out), "privacy": section}, "\n".join(card_of(audited).privacy))
 
 

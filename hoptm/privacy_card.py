@@ -15,6 +15,7 @@ from torch import Tensor
 from hoptm.arms import first_images
 from hoptm.config import METHODS, from_dict, generator
 from hoptm.data import Selectable
+from hoptm.dp_distillation import ROWS
 from hoptm.errors import ConfigError
 from hoptm.fidelity import nearness, preference, preferred
 from hoptm.intervals import Randomised
@@ -25,10 +26,14 @@ from hoptm.synthetic import SyntheticSet
 NEAREST, MOVED = "nearest training image", "changed since the start"
 FOUND, MISSED = "leak found", "this attack found no leak; that does not show that there is none"
 FEW, COPIES = "too few images to tell", "leak found: copies of training images"
+POWER = 0.8
+"""A test is said to see a shift where it finds this share of planted leaks, or more."""
 LEVEL = 0.05 / 7
 """Of each of the seven tests that a card makes of a set (copies; and by each likeness, nearest images and initialisers), so that the card of a set that
 leaks nothing says 'leak found' with a chance of 5 % at most."""
 BY_STRUCTURE, BY_FEATURES = "by structural similarity", "by features of a network"
+STATED = "stated by the file before this audit, "
+"""What stands before the rows of a guarantee in the card of a set that was audited later."""
 MOST = 100
 """Images of a set that are compared by structural similarity and by features, evenly spaced through it: the first takes its time."""
 
@@ -156,12 +161,27 @@ def of_report(report: Mapping[str, Any], arm: str) -> dict[str, Any]:
 
 
 def _words(one: Mapping[str, Any], report: Mapping[str, Any], group: str) -> str:
-    corrected = "power_corrected" in report
-    power, test = report["power_corrected" if corrected else "power"][group], "the test" if corrected else "a test by itself, not corrected for the others,"
     rates = "; ".join(rate["words"] for rate in one["rates"] if rate["tpr"] is not None) or "no true positive rate is resolvable"
-    sees = [float(shift) for shift, share in power.items() if share >= 0.8]
-    reach = f"{test} sees shifts from {min(sees):g} standard deviations on" if sees else f"{test} is weak here"
-    verdict = FOUND if one["detected"] else MISSED
+    verdict, reach = FOUND if one["detected"] else MISSED, sees(report, group)
     return (
         f"{verdict}: AUC {one['auc']:.3f} [{one['low']:.3f}, {one['high']:.3f}], chance {one['chance_low']:.3f} to {one['chance_high']:.3f}; {rates}; {reach}"
     )
+
+
+def sees(report: Mapping[str, Any], group: str) -> str:
+    """The smallest shift that the test of a group of images finds with a power of `POWER` or more, in words, as the first of all tests of the report.
+
+    Earlier reports hold the power of a test by itself only, and the words say so.
+    """
+    corrected = "power_corrected" in report
+    power, test = report["power_corrected" if corrected else "power"][group], "the test" if corrected else "a test by itself, not corrected for the others,"
+    found = [float(shift) for shift, share in power.items() if share >= POWER]
+    least, most = min(found, default=None), max(float(shift) for shift in power)
+    return f"{test} is weak here: it sees no shift of {most:g} or less" if least is None else f"{test} sees shifts from {least:g} standard deviations on"
+
+
+def promised(made: SyntheticSet) -> dict[str, Any]:
+    """Rows of a guarantee that the file of a set states already, under names that say so: no test of images can make one, or check one."""
+    said = made.info.get("privacy")
+    rows = {name.removeprefix(STATED): row for name, row in said.items()} if isinstance(said, dict) else {}
+    return {STATED + name: rows[name] for name in ROWS if name in rows} if "guarantee" in rows else {}

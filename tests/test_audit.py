@@ -18,6 +18,7 @@ from hoptm.config import generator
 from hoptm.data import Splits, Train, Validation, load
 from hoptm.dp_training import DpTraining
 from hoptm.errors import ConfigError, DataError, FileError
+from hoptm.intervals import paired_interval
 from hoptm.membership import roc
 from hoptm.pipelines import PIPELINES, AuditSettings, Outcome, Pipeline, Shadow, observe, pipeline, redrawn
 from hoptm.results import stored
@@ -209,6 +210,8 @@ def test_a_report_is_written_and_read(splits: Splits, tmp_path: Path) -> None:
     assert planted["hits"] == planted["images"] == 4 * 3 * few.ipc and planted["share"]["mean"] < 0.05
     words = {score["kind"] for score in found["arms"]["random"]["test"].values()}
     assert words == {"over shadows, which share one pool of images, by Student's t"}  # shadows are no seeds
+    score = found["arms"]["random"]["test"]["auc"]
+    assert len(score["each"]) == score["n"] == 4 and sum(score["each"]) / 4 == pytest.approx(score["mean"])
     with pytest.raises(FileError, match="holds a report with random"):
         write({**found, "arms": {}}, tmp_path / "work", tmp_path / "out")
     assert set(report(splits, few, tmp_path / "work", ["pixel-noise"])["arms"]) == {"random"}  # what the folder holds is not forgotten
@@ -228,6 +231,38 @@ def test_a_stored_report_says_over_shadows_whatever_it_was_stored_with(tmp_path:
     (tmp_path / "audit.json").write_text(json.dumps(whole))
     kinds = {score["kind"] for arm in read(tmp_path)["arms"].values() for score in arm["test"].values()}
     assert kinds == {"over shadows, which share one pool of images, by Student's t"}
+
+
+def test_arms_are_paired_shadow_by_shadow_and_earlier_reports_give_what_they_can() -> None:
+    shared = torch.randn(12, generator=generator(0, "shared")).double()
+    one, other = (shared + 0.1 * torch.randn(12, generator=generator(turn, "own")).double() + turn for turn in (1, 0))
+    report = {"arms": {name: {"test": {"auc": audit._on_test(values.tolist())}} for name, values in (("one", one), ("other", other))}}
+    close = audit.paired(report, "one", "other")
+    assert close == dataclasses.replace(paired_interval(one.tolist(), other.tolist()), kind=close.kind) and close.kind.startswith("paired over shadows")
+    earlier = json.loads(json.dumps(report))
+    for arm in earlier["arms"].values():
+        del arm["test"]["auc"]["each"]
+    wide = audit.paired(earlier, "one", "other")
+    assert wide.mean == pytest.approx(close.mean) and wide.low < close.low < close.high < wide.high and wide.kind.startswith("the widest")
+    against = {"arms": {"one": {"test": {"auc": audit._on_test(shared.tolist())}}, "other": {"test": {"auc": audit._on_test((-shared).tolist())}}}}
+    exact = audit.paired(against, "one", "other")  # scores that go against each other spread as much as they can
+    for arm in against["arms"].values():
+        del arm["test"]["auc"]["each"]
+    assert audit.paired(against, "one", "other").low == pytest.approx(exact.low) and audit.paired(against, "one", "other").high == pytest.approx(exact.high)
+    with pytest.raises(ConfigError, match="no finished arm 'third'"):
+        audit.paired(report, "one", "third")
+    earlier["arms"]["other"]["test"]["auc"]["n"] = 11
+    with pytest.raises(ConfigError, match="cannot be paired"):
+        audit.paired(earlier, "one", "other")
+
+
+def test_a_stored_report_says_what_was_tried_and_pairs_its_arms() -> None:
+    """Reports of a coarser list of epsilons are read as they are: what they tried is theirs."""
+    found = read(stored("audits") / "pneumoniamnist-seed0")
+    chosen = found["dp_sgd"]
+    assert dict(map(tuple, chosen["tried"]))[chosen["epsilon"]] >= chosen["wanted"] or not chosen["reached"]
+    assert audit.paired(found, "dp-sgd", "pixel-real").n == found["settings"]["shadows"]
+    assert list(audit.DP_SGD) == sorted(set(audit.DP_SGD)) and {5.0, 7.0} < set(audit.DP_SGD)
 
 
 def test_thinning_keeps_the_curve() -> None:

@@ -1,18 +1,21 @@
 """A release touches the data once, moves as little as it says when an image is replaced, and nothing after it reads an image."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from toy_sets import bright_halves, toy
 
-from hoptm import pipelines
+from hoptm import dp_distillation, pipelines
+from hoptm.card import card
 from hoptm.config import NetworkConfig, generator
 from hoptm.data import Test, Train
-from hoptm.dp_distillation import DpSettings, Release, clipped_means, described, distil_release, public, release
+from hoptm.dp_distillation import REPEATABLE, SECRET, DpSettings, Release, clipped_means, described, distil_release, public, release, released_set
 from hoptm.errors import ConfigError, DataError
 from hoptm.gaussian_mechanism import noise_for
+from hoptm.synthetic import SyntheticSet
 
 SETTINGS = DpSettings(4.0, network=NetworkConfig(depth=1, width=4), iterations=20)
 
@@ -66,7 +69,7 @@ def test_the_audited_pipeline_reads_no_image_after_its_release(monkeypatch: pyte
 def test_nothing_but_the_release_depends_on_the_data() -> None:
     one, other = made(), made(train=Train(*bright_halves(80, 9)))
     assert not torch.equal(one.means, other.means)
-    for name in ("counts", "settings", "channels", "size", "seed"):
+    for name in ("counts", "settings", "channels", "size", "seed", "secret"):
         assert getattr(one, name) == getattr(other, name)
     known = public(SETTINGS, 1, 8, 2, 0)
     assert known.clip == public(SETTINGS, 1, 8, 2, 0).clip and not hasattr(one, "images")
@@ -110,6 +113,47 @@ def test_the_set_has_the_released_means() -> None:
     shown = fixed.invert(images)
     assert float((fixed.apply((shown * 255).round().to(torch.uint8)) - images).abs().max()) < 0.01  # nothing to clip
     assert "replacement of one image" in str(described(released)["guarantee"])
+
+
+def test_a_release_becomes_a_file_whose_card_states_the_guarantee(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = toy()
+    released = release(splits.train, 2, SETTINGS, 7)
+
+    def touched(*_: object) -> None:
+        raise AssertionError("real data were read after the release")
+
+    with monkeypatch.context() as shut:
+        shut.setattr(Train, "__getattribute__", touched)
+        made = released_set(released, 3, splits)
+        larger = released_set(released, 5, splits)  # of the same release: nothing more is spent
+    made.save(tmp_path / "set.safetensors")
+    read = SyntheticSet.load(tmp_path / "set.safetensors")
+    images, labels, fixed = distil_release(released, 3)
+    assert torch.equal(read.images, images) and torch.equal(read.labels, labels) and read.standardisation == fixed
+    assert read.info["privacy"] == described(released) == larger.info["privacy"] and len(larger.labels) == 10
+    assert (read.info["ipc"], read.info["seed"], read.info["source"]["checksum"]) == (3, 7, splits.info.checksum)
+    assert read.info["config"]["differential privacy"] == asdict(SETTINGS)
+    shown = card(read).privacy
+    assert f"guarantee: {released.statement}" in shown and f"noise: {SECRET}" in shown and any("analytic Gaussian mechanism" in one for one in shown)
+    with pytest.raises(DataError, match="2 classes"):
+        released_set(released, 3, replace(splits, info=replace(splits.info, class_names=("a", "b", "c"))))
+
+
+def test_without_a_generator_nobody_can_draw_the_noise_again() -> None:
+    torch.manual_seed(0)
+    one = release(toy().train, 2, SETTINGS, 0)
+    torch.manual_seed(0)
+    other = release(toy().train, 2, SETTINGS, 0)
+    assert not torch.equal(one.means, other.means) and one.secret and described(one)["noise"] == SECRET
+    assert torch.equal(made().means, made().means) and not made().secret and described(made())["noise"] == REPEATABLE  # a known seed takes it away
+
+
+def test_the_noise_of_the_operating_system_is_normal() -> None:
+    drawn = dp_distillation._from_system(torch.Size((200, 500)))
+    assert drawn.dtype == torch.float64 and bool(torch.isfinite(drawn).all()) and len(torch.unique(drawn)) == drawn.numel()
+    at = torch.tensor([0.001, 0.1, 0.5, 0.9, 0.999], dtype=torch.float64)
+    torch.testing.assert_close(torch.quantile(drawn.flatten(), at), torch.special.ndtri(at), atol=0.2, rtol=0)
+    assert abs(float(drawn.mean())) < 0.02 and abs(float(drawn.std()) - 1) < 0.02
 
 
 def test_odd_wishes_are_refused() -> None:

@@ -18,8 +18,11 @@ from hoptm.card import EARLIER, NO_AUDIT, NO_PROOF, card, described
 from hoptm.card_page import page
 from hoptm.config import configure, generator
 from hoptm.data import Splits, load, standardisation
+from hoptm.dp_distillation import DpSettings, release, released_set
+from hoptm.dp_distillation import described as guaranteed
 from hoptm.errors import ConfigError
-from hoptm.privacy_card import BY_FEATURES, COPIES, FEW, FOUND, MISSED, MOVED, NEAREST, initialisers, of_report, of_set
+from hoptm.files import read_tensors
+from hoptm.privacy_card import BY_FEATURES, COPIES, FEW, FOUND, MISSED, MOVED, NEAREST, POWER, STATED, initialisers, of_report, of_set, promised, sees
 from hoptm.results import stored
 from hoptm.synthetic import SyntheticSet, from_real, initialise, provenance
 
@@ -111,6 +114,20 @@ def test_a_section_from_the_stored_report(report: dict[str, Any]) -> None:
         of_report(report, "nobody")
 
 
+def test_the_power_stands_beside_the_verdict_and_counts_all_tests(report: dict[str, Any]) -> None:
+    """The card and the chapter say the same of it: the smallest shift that the first of all tests finds often enough."""
+    for group, power in report["power_corrected"].items():
+        enough = [float(shift) for shift, share in power.items() if share >= POWER]
+        words = sees(report, group)
+        assert (f"sees shifts from {min(enough):g} standard deviations on" in words) if enough else ("is weak here" in words and "0.8 or less" in words)
+        assert of_report(report, "random")["nearness"][group].endswith(words)
+    known = {**report, "power_corrected": {"few": {"0": 0.0, "0.5": 0.79, "0.8": 0.8}, "fewer": {"0": 0.0, "0.5": 0.79}}}
+    assert sees(known, "few") == "the test sees shifts from 0.8 standard deviations on"
+    assert sees(known, "fewer") == "the test is weak here: it sees no shift of 0.5 or less"
+    alone = {name: part for name, part in report.items() if name != "power_corrected"}  # as the first reports had it
+    assert sees(alone, "ordinary").startswith("a test by itself, not corrected for the others, sees shifts from")
+
+
 def test_the_card_shows_the_section_and_says_what_an_attack_cannot_show(report: dict[str, Any]) -> None:
     made = random_subset(toy(), 2, generator(0))
     assert card(made).privacy == (NO_AUDIT,)
@@ -145,6 +162,36 @@ def test_the_command_writes_a_set_with_its_section(tmp_path: Any, report: dict[s
     assert SyntheticSet.load(tmp_path / "audited.safetensors").info["privacy"] == said["privacy"]
     with pytest.raises(ConfigError, match="--report"):
         CliRunner().invoke(command.cli, [*words, "--like", "random"], catch_exceptions=False)
+
+
+def test_an_audited_copy_is_kept_as_its_original_was(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in half precision says so on its card, and the copy holds what its card says."""
+    monkeypatch.setattr("hoptm.likeness._STEPS", 10)
+    made, sizes = random_subset(load("phantom:900"), 2, generator(0)), {}
+    for half in (True, False):
+        path, copy = tmp_path / f"{half}.safetensors", tmp_path / f"{half}-audited.safetensors"
+        made.save(path, half=half)
+        assert CliRunner().invoke(command.cli, ["audit", str(path), "--out", str(copy)], catch_exceptions=False).exit_code == 0
+        for one in (path, copy):
+            images, header = read_tensors(one)[0]["images"], read_tensors(one)[1]
+            assert images.dtype == (torch.float16 if half else torch.float32) and ("stored" in header["set"]) == half, one.name
+        assert torch.equal(SyntheticSet.load(copy).images, SyntheticSet.load(path).images)
+        sizes[half] = copy.stat().st_size
+    assert sizes[True] < sizes[False]
+
+
+def test_an_audit_keeps_a_guarantee_and_says_who_states_it(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hoptm.likeness._STEPS", 10)
+    splits = load("phantom:900")
+    released = release(splits.train, splits.classes, DpSettings(4.0, iterations=2), 0)
+    made = released_set(released, 2, splits)
+    made.save(tmp_path / "set.safetensors")
+    for first, second in (("set", "once"), ("once", "twice")):
+        words = ["audit", str(tmp_path / f"{first}.safetensors"), "--out", str(tmp_path / f"{second}.safetensors")]
+        assert CliRunner().invoke(command.cli, words, catch_exceptions=False).exit_code == 0
+        said = SyntheticSet.load(tmp_path / f"{second}.safetensors").info["privacy"]
+        assert {name: said[f"{STATED}{name}"] for name in guaranteed(released)} == guaranteed(released) and "verdict" in said[NEAREST]
+    assert promised(random_subset(splits, 2, generator(0))) == {}
 
 
 def test_the_command_audits_a_data_set_and_goes_on(tmp_path: Any) -> None:
