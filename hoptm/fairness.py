@@ -11,7 +11,7 @@ The scores map the difference alpha (or beta) to (e^x - 1/e) / (e - 1/e). "Nothi
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hoptm.errors import ConfigError
@@ -77,6 +77,17 @@ def lrs(*, real_hard: float, synthetic_hard: float, synthetic: float, random: fl
     share, loss, gain = _fraction(weight), hlr(real_hard, synthetic_hard), ior(synthetic, random)
     alpha = share * gain - (1 - share) * loss
     return LabelRobustness(_mapped(alpha), alpha, loss, gain, share)
+
+
+def lrs_by_seed(
+    *, real_hard: Mapping[int, float], synthetic_hard: Mapping[int, float], synthetic: Mapping[int, float], random: Mapping[int, float], weight: float = 0.5
+) -> dict[int, LabelRobustness]:  # fmt: skip
+    """`lrs` for each seed that all four accuracies share; with hard labels `synthetic_hard` and `synthetic` are the same. Raises as `lrs`."""
+    shared = sorted(set(real_hard) & set(synthetic_hard) & set(synthetic) & set(random))
+    return {
+        seed: lrs(real_hard=real_hard[seed], synthetic_hard=synthetic_hard[seed], synthetic=synthetic[seed], random=random[seed], weight=weight)
+        for seed in shared
+    }  # fmt: skip
 
 
 def ars(*, synthetic_augmented: float, random_augmented: float, synthetic_plain: float, random_plain: float, gamma: float = 0.5) -> AugmentationRobustness:

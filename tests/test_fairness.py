@@ -6,7 +6,7 @@ import math
 import pytest
 
 from hoptm.errors import ConfigError
-from hoptm.fairness import ars, best_of, hlr, ior, lrs
+from hoptm.fairness import ars, best_of, hlr, ior, lrs, lrs_by_seed
 
 WORKED = {0.0: 0.2689, 0.1: 0.3137, -0.1: 0.2285, -0.3: 0.1587, 1.0: 1.0, -1.0: 0.0}
 """alpha or beta, and the score to four digits."""
@@ -29,6 +29,14 @@ def test_lrs_by_hand() -> None:
     assert found.score == pytest.approx((math.exp(-0.025) - math.exp(-1)) / (math.exp(1) - math.exp(-1)))
     assert lrs(real_hard=0.90, synthetic_hard=0.70, synthetic=0.80, random=0.65, weight=0.25).alpha == pytest.approx(0.25 * 0.15 - 0.75 * 0.2)
     assert str(found) == "LRS 0.258 (alpha -0.025, HLR +0.200, IOR +0.150, weight 0.5; no gain, no loss is 0.269)"
+
+
+def test_lrs_of_each_seed_that_all_share() -> None:
+    hard = {0: 0.7, 1: 0.6, 2: 0.5}
+    found = lrs_by_seed(real_hard={0: 0.9, 1: 0.9}, synthetic_hard=hard, synthetic=hard, random={1: 0.5, 0: 0.65, 3: 0.1}, weight=0.25)
+    assert list(found) == [0, 1]
+    assert found[1] == lrs(real_hard=0.9, synthetic_hard=0.6, synthetic=0.6, random=0.5, weight=0.25)
+    assert lrs_by_seed(real_hard={}, synthetic_hard=hard, synthetic=hard, random=hard) == {}
 
 
 def test_ars_by_hand() -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from scipy import stats
@@ -132,12 +134,12 @@ def test_recall_of_each_class_is_the_mean_over_networks():
 
 
 def test_a_folder_that_is_missing_names_what_makes_it(tmp_path, monkeypatch):
-    module = sys.modules[stored.__module__]
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "hoptm" / "results.py"))
+    results = sys.modules[stored.__module__]
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "hoptm" / "results.py"))
     with pytest.raises(DataError, match=r"no stored transfer.*Install hoptm again"):
         stored("transfer")  # as in an installed package
     (tmp_path / "pyproject.toml").touch()
-    for kind, maker in module.MAKERS.items():
+    for kind, maker in results.MAKERS.items():
         with pytest.raises(DataError, match=f"no folder data/{kind}. Make it with `{maker}`"):
             stored(kind)
         script = next((part for part in maker.split() if part.startswith("data/") and part.endswith(".py")), "pyproject.toml")
