@@ -21,8 +21,9 @@ def main() -> None:
     if chosen.hours:
         journals = sorted(stored("search").rglob("*-ipc10.journal"))  # those that were searched again count, too
         print(hours(records, profile=chosen.profile), end="\n\n")
-        priced = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8"))["hours"] if chosen.profile == "tuned" else {}
-        print(hours_of_grids(records, sum(map(hours_in, journals)), priced=priced, profile=chosen.profile))
+        price = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8")) if chosen.profile == "tuned" else {}
+        known = {"priced": price.get("hours", {}), "over_price": price.get("over_price")}
+        print(hours_of_grids(records, sum(map(hours_in, journals)), **known, profile=chosen.profile))
         print(hours_of_table(records, profile=chosen.profile))
         return
     for dataset in (*DATASETS, *SMALL_DATASETS):

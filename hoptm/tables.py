@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from hoptm.errors import ConfigError
 from hoptm.intervals import Interval, interval
@@ -152,11 +153,19 @@ def runs_of_grid(name: str) -> list[tuple[str, str, int, int]]:
     return [(dataset, method, ipc, seed) for dataset, methods, ipc, seeds in GRIDS[name] for method in methods for seed in range(seeds)]
 
 
-def hours_of_grids(records: Sequence[Record], searched: float, *, priced: Mapping[str, float] = MappingProxyType({}), profile: str = "tuned") -> str:
+def hours_of_grids(
+    records: Sequence[Record],
+    searched: float,
+    *,
+    priced: Mapping[str, float] = MappingProxyType({}),
+    over_price: Mapping[str, Any] | None = None,
+    profile: str = "tuned",
+) -> str:
     """Hours of searches (`search.hours_in`) and of the two grids as they are on record, against `BUDGET_HOURS`, as plain text.
 
     These are hours of wall time. A run has one thread, so its processor hours are no more; runs on a GPU count as they are. Where `priced` has the
-    processor hours of a grid (`benchmarks/price_of_grids.py`), they stand beside: no fewer, since the price counts steps alone. What a run took lies between.
+    processor hours of a grid (`benchmarks/price_of_grids.py`), they stand beside: no fewer, since the price counts steps alone. What a run took lies between. With `over_price` (the same file: n, median and quartiles
+    of what runs took over their price) the last line is an estimate between these bounds.
     """
     took = {(record.dataset["name"], record.method, record.ipc, record.seed): record.seconds for record in records if record.config["profile"] == profile}
     lines, total = [f"{'searches':12s} {searched:6.2f} h"], searched
@@ -171,6 +180,13 @@ def hours_of_grids(records: Sequence[Record], searched: float, *, priced: Mappin
         least = sum(priced[name] for name in GRIDS)
         verdict = "over" if least > BUDGET_HOURS else "within" if total <= BUDGET_HOURS else "within or over, which these two bounds leave open"
         lines.append(f"{'of a core':12s} {least:6.2f} h or more without searches, {total:.2f} h or less with them: {verdict}")
+        if over_price is not None:
+            low, middle, high = (least * ratio + searched for ratio in (over_price["quartiles"][0], over_price["median"], over_price["quartiles"][1]))
+            guess = "within" if high <= BUDGET_HOURS else "over" if low > BUDGET_HOURS else "on either side of"
+            lines.append(
+                f"{'estimated':12s} {middle:6.2f} h with searches by the clock, {low:.2f} to {high:.2f} by the quartiles of {over_price['n']} runs "
+                f"that noted processor seconds: {guess} the budget"
+            )
     return "\n".join(lines)
 
 

@@ -14,7 +14,8 @@ from hoptm.records import Record
 from hoptm.results import stored
 from hoptm.tables import GRIDS, runs_of_grid
 
-price = runpy.run_path(str(Path(__file__).resolve().parent.parent / "benchmarks" / "price_of_grids.py"))["price"]
+SCRIPT = runpy.run_path(str(Path(__file__).resolve().parent.parent / "benchmarks" / "price_of_grids.py"))
+price, over_price = SCRIPT["price"], SCRIPT["over_price"]
 SHAPE = Shape(1, 2, 28, 200)
 
 
@@ -34,6 +35,15 @@ def test_experts_count_once_for_runs_that_share_them():
     assert price([record("random")[0]], {"phantom": SHAPE}) * 3600 == pytest.approx(judging), "random images have neither experts nor matching"
 
 
+def test_what_runs_took_over_their_price_leaves_out_arms_codes_and_runs_without_a_note():
+    (one, config), (codes, _), (arm, _) = record("endpoint"), record("latent"), record("random")
+    cost = estimate(config, SHAPE)
+    own = cost.distil_seconds + cost.look_seconds + judgement_seconds(config, SHAPE)
+    noted = [dataclasses.replace(run, extra={"processor_seconds": seconds}) for run, seconds in ((one, 3 * own), (one, 2 * own), (codes, own), (arm, own))]
+    assert over_price([*noted, one], {"phantom": SHAPE}) == pytest.approx([2.0, 3.0])
+    assert over_price(noted, {}) == []
+
+
 def test_other_arms_have_no_price():
     with pytest.raises(ConfigError, match="no such arm"):
         price([dataclasses.replace(record("random")[0], method="dc")], {"phantom": SHAPE})
@@ -43,3 +53,5 @@ def test_the_stored_price_is_of_both_grids_and_of_a_clean_tree():
     found = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8"))
     assert all(hours > 0 for hours in found["hours"].values()) and not found["commit"].endswith("+")
     assert found["runs"] == {name: len(runs_of_grid(name)) for name in GRIDS} and set(found["hours"]) == set(GRIDS)
+    over = found["over_price"]
+    assert over["n"] >= 20 and 0.9 < over["quartiles"][0] <= over["median"] <= over["quartiles"][1] < 3

@@ -116,6 +116,10 @@ def test_hours_of_the_grids_count_their_own_runs_once_and_searches():
     assert hours_of_grids(runs, 6.0, priced={"main grid": 4.0, "second grid": 5.5}).endswith(": within")
     assert hours_of_grids(runs, 7.0, priced={"main grid": 14.0, "second grid": 5.5}).endswith(": over"), "a lower bound above the budget decides"
     assert len(hours_of_grids(runs, 6.0, priced={"main grid": 4.0}).splitlines()) == 4, "with one grid unpriced there is no sum"
+    over = {"n": 9, "median": 1.2, "quartiles": [1.1, 1.3]}
+    for searched, word in ((2.0, "within"), (4.5, "on either side of"), (6.0, "over")):
+        last = hours_of_grids(runs, searched, priced={"main grid": 4.0, "second grid": 5.5}, over_price=over).splitlines()[-1]
+        assert last.startswith(f"estimated    {11.4 + searched:6.2f} h with searches") and last.endswith(f"seconds: {word} the budget"), last
     assert {method for _, methods, *_ in GRIDS["main grid"] for method in methods} <= set(NAMES)
 
 
