@@ -50,7 +50,7 @@ def price(records: Sequence[Record], shapes: Mapping[str, Shape]) -> float:
 def over_price(records: Sequence[Record], shapes: Mapping[str, Shape]) -> list[float]:
     """Processor seconds over the price of matching, looks and judging, ascending, for distilled runs of pixels that noted their seconds.
 
-    A run that trained its experts noted these seconds too and does not say so, which lifts its ratio: read the median, and the upper quartile with that in mind.
+    A run that trained its experts noted these seconds too and does not say so, which lifts its ratio: read the quartiles with that in mind.
     """
     found = []
     for record in records:

@@ -164,8 +164,8 @@ def hours_of_grids(
     """Hours of searches (`search.hours_in`) and of the two grids as they are on record, against `BUDGET_HOURS`, as plain text.
 
     These are hours of wall time. A run has one thread, so its processor hours are no more; runs on a GPU count as they are. Where `priced` has the
-    processor hours of a grid (`benchmarks/price_of_grids.py`), they stand beside: no fewer, since the price counts steps alone. What a run took lies between. With `over_price` (the same file: n, median and quartiles
-    of what runs took over their price) the last line is an estimate between these bounds.
+    processor hours of a grid (`benchmarks/price_of_grids.py`), they stand beside: no fewer, since the price counts steps alone. What a run took lies
+    between. With `over_price` (the same file: n, median and quartiles of what runs took over their price) the last line is an estimate.
     """
     took = {(record.dataset["name"], record.method, record.ipc, record.seed): record.seconds for record in records if record.config["profile"] == profile}
     lines, total = [f"{'searches':12s} {searched:6.2f} h"], searched
