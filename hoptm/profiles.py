@@ -33,7 +33,7 @@ DESCRIBED: Mapping[str, str] = {
     "balanced": "the end point, with balanced softmax as the inner loss",
     "budgets": "the end point, with more images of classes that are rare in train, as many in all",
     "aware": "balanced softmax and more images of rare classes together",
-    "long": "the end point of experts with momentum, over segments of four epochs and twice as many of the student's steps",
+    "long": "the end point of experts with momentum 0.9 whose step size falls to 0, over segments of four epochs and twice as many of the student's steps",
     "momentum-experts": "the end point of experts with momentum 0.9 whose step size falls to 0",
     "averaged-experts": "the end point of experts whose weights are averaged over their last steps",
     "ftd": "the end point of experts that were trained towards flat minima (FTD)",
@@ -206,7 +206,7 @@ def searched(dataset: str, method: str, profile: str = "tuned") -> dict[str, Any
         own = {name: {key: value for key, value in part.items() if key not in _PUBLISHED_PARTS} for name, part in own.items()}
     if method == "long" and "match" in own:  # twice the searched steps, from the searched starts
         epochs = chosen["common"].get("experts", {}).get("epochs", FILL[profile](dataset, 1)["experts"]["epochs"])
-        own = own | {"match": own["match"] | _lengthened(own["match"]["steps"], own["match"]["start_epochs"], epochs)}
+        own = own | {"match": own["match"] | _lengthened(own["match"]["steps"], tuple(own["match"]["start_epochs"]), epochs)}
     parts = {*chosen["common"], *own}
     return tupled({name: {**chosen["common"].get(name, {}), **own.get(name, {})} for name in parts})
 

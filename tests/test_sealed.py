@@ -154,14 +154,14 @@ def test_types_keep_test_out_of_what_chooses() -> None:
 # ---- who may name the test split at all --------------------------------------------------------------------------
 
 JUDGES = {
-    "evaluate.evaluate", "evaluate.full_data", "judging_commands._judge", "audit.run", "audit._one",
+    "evaluate.evaluate", "evaluate.full_data", "exports.judged", "judging_commands._judge", "audit.run", "audit._one",
     "data_plots.parts", "data_plots.class_shares", "data_plots.grey_levels", "data.Splits", "data.Splits.__init__",
 }  # fmt: skip
 """Final judgement, figures of all three splits, and the type itself. Everything else of the package names neither `Splits` nor `Test`."""
 
 SELECTING: dict[str, Callable[..., Any]] = {
     "distill.distill": distill, "experts.experts": experts.experts, "search.search": search.search, "search.validation_score": search.validation_score,
-    "arms.arm": arms.arm, **{f"arms.{name}": made for name, made in arms.ARMS.items()}, "arms.first_images": arms.first_images,
+    "arms.arm": arms.arm, **{f"arms.{name}": made for name, made in arms.ARMS.items()}, "arms.first_images": arms.first_images, "arms.budget": arms.budget,
     "baselines.random_subset": real_sets.random_subset, "baselines.select": real_sets.select, "leaf.leaf": leaf.leaf,
     "matching_baselines.distribution_matching": distribution_matching, "matching_baselines.gradient_matching": gradient_matching,
     "runs.make": runs.make, "audit.match_dp_sgd": audit.match_dp_sgd, "audit_plan.plan": audit_plan.plan, "audit_plan.shadow_of": audit_plan.shadow_of,
