@@ -159,13 +159,15 @@ def hours_of_grids(
     *,
     priced: Mapping[str, float] = MappingProxyType({}),
     over_price: Mapping[str, Any] | None = None,
+    replaced: float = 0.0,
     profile: str = "tuned",
 ) -> str:
     """Hours of searches (`search.hours_in`) and of the two grids as they are on record, against `BUDGET_HOURS`, as plain text.
 
     These are hours of wall time. A run has one thread, so its processor hours are no more; runs on a GPU count as they are. Where `priced` has the
     processor hours of a grid (`benchmarks/price_of_grids.py`), they stand beside: no fewer, since the price counts steps alone. What a run took lies
-    between. With `over_price` (the same file: n, median and quartiles of what runs took over their price) the last line is an estimate.
+    between. With `over_price` (the same file: n, median and quartiles of what runs took over their price) the last line is an estimate,
+    and says it without the `replaced` hours among `searched`, of searches that others took the place of, too.
     """
     took = {(record.dataset["name"], record.method, record.ipc, record.seed): record.seconds for record in records if record.config["profile"] == profile}
     lines, total = [f"{'searches':12s} {searched:6.2f} h"], searched
@@ -187,6 +189,8 @@ def hours_of_grids(
                 f"{'estimated':12s} {middle:6.2f} h with searches by the clock, {low:.2f} to {high:.2f} by the quartiles of {over_price['n']} runs "
                 f"that noted processor seconds: {guess} the budget"
             )
+            if replaced:
+                lines.append(f"{'':12s} {middle - replaced:6.2f} h, {low - replaced:.2f} to {high - replaced:.2f}, without searches that were made again")
     return "\n".join(lines)
 
 
