@@ -122,7 +122,7 @@ def test_hours_of_the_grids_count_their_own_runs_once_and_searches():
         assert last.startswith(f"estimated    {11.4 + searched:6.2f} h with searches") and last.endswith(f"seconds: {word} the budget"), last
     both = hours_of_grids(runs, 4.5, priced={"main grid": 4.0, "second grid": 5.5}, over_price=over, replaced=1.5).splitlines()
     assert both[-2] == hours_of_grids(runs, 4.5, priced={"main grid": 4.0, "second grid": 5.5}, over_price=over).splitlines()[-1]
-    assert both[-1].split()[:5] == ["14.40", "h,", "13.45", "to", "15.35"], both[-1]
+    assert both[-1].split()[:5] == ["14.40", "h,", "13.45", "to", "15.35,"], both[-1]
     assert {method for _, methods, *_ in GRIDS["main grid"] for method in methods} <= set(NAMES)
 
 
