@@ -48,17 +48,18 @@ def price(records: Sequence[Record], shapes: Mapping[str, Shape]) -> float:
 
 
 def over_price(records: Sequence[Record], shapes: Mapping[str, Shape]) -> list[float]:
-    """Processor seconds over the price of matching, looks and judging, ascending, for distilled runs of pixels that noted their seconds.
+    """Processor seconds without experts over the price of matching, looks and judging, ascending, for distilled runs of pixels that noted both seconds.
 
-    A run that trained its experts noted these seconds too and does not say so, which lifts its ratio: read the quartiles with that in mind.
+    The seconds of experts are by the clock, so they are no fewer than the processor's.
     """
     found = []
     for record in records:
-        if "processor_seconds" in record.extra and record.method in METHODS and record.dataset["name"] in shapes:
+        if {"processor_seconds", "expert_seconds"} <= set(record.extra) and record.method in METHODS and record.dataset["name"] in shapes:
             config, shape = from_dict(record.config), shapes[record.dataset["name"]]
             if config.latent.rendering == "pixels":
                 cost = estimate(config, shape)
-                found.append(record.extra["processor_seconds"] / (cost.distil_seconds + cost.look_seconds + judgement_seconds(config, shape)))
+                took = record.extra["processor_seconds"] - record.extra["expert_seconds"]
+                found.append(took / (cost.distil_seconds + cost.look_seconds + judgement_seconds(config, shape)))
     return sorted(found)
 
 

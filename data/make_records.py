@@ -9,6 +9,7 @@ The test split is read only by the final judgement.
 import argparse
 import itertools
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -35,6 +36,8 @@ HERE = Path(__file__).resolve().parent
 RECORDS, SETS = HERE / "records", HERE / "distilled"
 KEPT_SEEDS, KEPT_BYTES = 1, 1_000_000
 """Distilled sets of the first seeds are kept beside the records when they are small; the others can be made again from their record."""
+SAME = 0.02
+"""How far a look, or the step size in units of itself, may lie from the record's for a set that is made again."""
 
 
 def keep(record: Record) -> None:
@@ -83,6 +86,31 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
         keep(record_of(config, splits, method, found, took, extra))
         if method not in ARMS:  # an arm has none, and that of an end point of its name may be at work
             state.unlink(missing_ok=True)
+
+
+def set_again(config: Config, method: str, splits: Splits) -> str:
+    """Make the small set of a run on record that has none beside it, and say in words what was done.
+
+    It is kept where it is the set that the record judged: the step size that it learned and all looks at validation come out again, up to the bits of
+    another processor. A run on a GPU does not come out again here.
+    """
+    path, record = SETS / stored_name(config), taken([RECORDS], config, splits, method)
+    shape = (config.ipc * splits.classes, splits.channels, splits.size, splits.size)
+    if path.exists() or record is None or not record.device.startswith("cpu") or 2 * math.prod(shape) >= KEPT_BYTES:
+        return f"{path.name}: " + (
+            "is there" if path.exists()
+            else "no record of these data and settings" if record is None
+            else "its run was on a GPU" if not record.device.startswith("cpu")
+            else "too large to be kept"
+        )  # fmt: skip
+    state = RECORDS / path.name.replace(".safetensors", ".state")
+    made, extra = make(config, splits, method, state)
+    state.unlink(missing_ok=True)
+    pairs = [(one[score], other[score]) for one, other in zip(extra["selection"], record.extra["selection"], strict=True) for score in one]
+    if not all(math.isclose(one, other, abs_tol=SAME) for one, other in [*pairs, (extra["lr"] / record.extra["lr"], 1.0)]):
+        return f"{path.name}: came out otherwise than its record says, and is not kept"
+    keep_set(carded(made, record.scores, config, splits, method, RECORDS, trained_on_both(splits.without_test)), path)
+    return f"{path.name}: " + ("kept" if path.exists() else "too large to be kept")
 
 
 def check_settings(path: Path, config: Config, splits: Splits, method: str) -> None:
@@ -166,9 +194,14 @@ def main() -> None:
     parser.add_argument("--ceiling-seeds", type=int, nargs="*", default=[], help="seeds for which all real data are trained on as the VAE decodes them")
     parser.add_argument("--full-steps", type=int, default=600)
     parser.add_argument("--describe", action="store_true", help="only write scores and direct tests of leaks into the stored sets of the data set")
+    parser.add_argument("--sets", action="store_true", help="only make the small sets of the first seed again that are on record and not beside it")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     splits = single_label(load(chosen.dataset))
+    if chosen.sets:
+        for ipc, method in itertools.product(chosen.ipcs, chosen.methods):
+            print(set_again(configured(chosen.dataset, method=method, ipc=ipc, seed=0, profile=chosen.profile), method, splits), flush=True)
+        return
     if chosen.describe:
         describe(splits)
         return

@@ -137,6 +137,33 @@ def test_a_stored_set_says_how_it_scores_and_what_it_gives_away(monkeypatch, tmp
     assert "no record of these data and settings" in capsys.readouterr().out
 
 
+def test_a_set_that_is_not_there_is_made_again_if_it_is_the_one_that_was_judged(monkeypatch, tmp_path, small):
+    monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
+    monkeypatch.setenv("HOPTM_CACHE", str(tmp_path / "cache"))
+    module = importlib.import_module("make_records")
+    monkeypatch.setattr(module, "RECORDS", tmp_path)
+    monkeypatch.setattr(module, "SETS", tmp_path)
+    config = configure(NAME, method="endpoint", ipc=1, seed=0, profile="smoke")
+    net = network(config.network, channels=3, classes=9, size=28)
+    assert "no record" in module.set_again(config, "endpoint", small)
+    module.run_arm(config, "endpoint", small, net)
+    (path,), (record,) = tmp_path.glob("*.safetensors"), tmp_path.glob("*.json")
+    whole = path.read_bytes()
+    assert module.set_again(config, "endpoint", small).endswith("is there")
+    path.unlink()
+    assert module.set_again(config, "endpoint", small).endswith(": kept") and path.read_bytes() == whole
+    path.unlink()
+    read = json.loads(record.read_text())
+    for name, words in (("looks", "came out otherwise"), ("lr", "came out otherwise"), ("device", "on a GPU")):
+        other = json.loads(json.dumps(read))
+        if name == "looks":
+            other["extra"]["selection"][0]["auc"] -= 0.1
+        other["extra"]["lr"] *= 2 if name == "lr" else 1
+        other["device"] = "cuda, NVIDIA" if name == "device" else other["device"]
+        record.write_text(json.dumps(other))
+        assert words in module.set_again(config, "endpoint", small) and not path.exists()
+
+
 def test_a_set_is_kept_whole_or_halved_or_not_at_all(monkeypatch, tmp_path, small):
     monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
     module = importlib.import_module("make_records")

@@ -39,8 +39,11 @@ def test_what_runs_took_over_their_price_leaves_out_arms_codes_and_runs_without_
     (one, config), (codes, _), (arm, _) = record("endpoint"), record("latent"), record("random")
     cost = estimate(config, SHAPE)
     own = cost.distil_seconds + cost.look_seconds + judgement_seconds(config, SHAPE)
-    noted = [dataclasses.replace(run, extra={"processor_seconds": seconds}) for run, seconds in ((one, 3 * own), (one, 2 * own), (codes, own), (arm, own))]
-    assert over_price([*noted, one], {"phantom": SHAPE}) == pytest.approx([2.0, 3.0])
+    noted = [
+        dataclasses.replace(run, extra={"processor_seconds": seconds + 5.0, "expert_seconds": 5.0})
+        for run, seconds in ((one, 3 * own), (one, 2 * own), (codes, own), (arm, own))
+    ]
+    assert over_price([*noted, one, dataclasses.replace(one, extra={"processor_seconds": own})], {"phantom": SHAPE}) == pytest.approx([2.0, 3.0])
     assert over_price(noted, {}) == []
 
 
