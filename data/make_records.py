@@ -71,11 +71,12 @@ def run_arm(config: Config, method: str, splits: Splits, net: Network) -> None:
             check_settings(path, config, splits, method)
             return
         began, used, state = time.perf_counter(), processor_seconds(), RECORDS / stored_name(config).replace(".safetensors", ".state")
+        resumed = method not in ARMS and state.exists()
         try:
             made, extra = make(config, splits, method, state)
             found = evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
             took = time.perf_counter() - began  # what a card says of leaks is not part of a run
-            extra = {**extra, "processor_seconds": processor_seconds() - used}
+            extra |= {"resumed": True} if resumed else {"processor_seconds": processor_seconds() - used}  # what an earlier process took, nobody knows
         except DivergedError as error:
             write_diverged(RECORDS, path.stem, config.as_dict(), str(error))
             print(f"{path.stem}: DIVERGED, written down without scores: {error}", flush=True)

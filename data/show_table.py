@@ -23,7 +23,7 @@ def main() -> None:
         print(hours(records, profile=chosen.profile), end="\n\n")
         price = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8")) if chosen.profile == "tuned" else {}
         again = sum(hours_in(journal) for journal in journals if journal.parent.name == "earlier")
-        known = {"replaced": again, "priced": price.get("hours", {}), "over_price": price.get("over_price")}
+        known = {"replaced": again, "priced": price.get("hours", {}), "estimated": price.get("estimated")}
         print(hours_of_grids(records, sum(map(hours_in, journals)), **known, profile=chosen.profile))
         print(hours_of_table(records, profile=chosen.profile))
         return

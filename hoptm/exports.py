@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hoptm.config import from_dict
+from hoptm.config import Config, from_dict
 from hoptm.data import Splits, Standardisation
 from hoptm.errors import DataError, FileError
 from hoptm.evaluate import Evaluation, evaluate
@@ -31,15 +31,15 @@ print(exports.judged(made, splits).mean("accuracy"))"""
 """Three lines for whoever gets a file: the set as tensors, the real data, and the score of fresh networks. A test runs this text."""
 
 
-def judged(made: SyntheticSet, splits: Splits) -> Evaluation:
+def judged(made: SyntheticSet, splits: Splits, config: Config | None = None) -> Evaluation:
     """Fresh networks trained on a set and scored on test, by the settings, seed and protocol in its file: the same bits as where it was made, on one CPU.
 
-    The recipe is chosen on validation again. Raises DataError for a set whose file holds no settings (`hoptm evaluate FILE --profile P` judges those),
-    and as `evaluate` does for images that do not fit.
+    The recipe is chosen on validation again. `config` takes the place of the file's settings. Raises DataError for a set whose file holds none
+    (`hoptm evaluate FILE --profile P` judges those), and as `evaluate` does for images that do not fit.
     """
-    if "match" not in made.info["config"]:
+    if config is None and "match" not in made.info["config"]:
         raise DataError("this set's file holds no settings to judge it by. Name a profile: hoptm evaluate FILE --profile P.")
-    config = from_dict(made.info["config"])
+    config = from_dict(made.info["config"]) if config is None else config
     net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     return evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
 

@@ -15,14 +15,13 @@ from hoptm.card import card as card_of
 from hoptm.card_page import page
 from hoptm.config import PROFILES, Config, configure, from_dict
 from hoptm.console import JSON, SIZE, answer, check_out, load_named, made_here, say, short_name
-from hoptm.data import Selectable, Splits
+from hoptm.data import Selectable
 from hoptm.errors import ConfigError, FileError
 from hoptm.evaluate import Evaluation
-from hoptm.evaluate import evaluate as judge
+from hoptm.exports import judged
 from hoptm.files import write_text
 from hoptm.intervals import Interval, network_interval
 from hoptm.likeness import trained_on_both
-from hoptm.networks import network
 from hoptm.pipelines import AuditSettings
 from hoptm.privacy_card import of_report, of_set, promised
 from hoptm.settings import changes_of
@@ -62,7 +61,7 @@ def evaluate(file: Path, dataset: str | None, profile: str | None, seed: int | N
         say("note: this set carries soft labels, so the random images get labels of experts, too.")
     began = time.perf_counter()
     real = arm_of(rival, config, splits.without_test)
-    arms = {"set": _judge(made, config, splits), "random": _judge(real, config, splits)}
+    arms = {"set": judged(made, splits, config), "random": judged(real, splits, config)}
     report = {name: found.as_dict() for name, found in arms.items()} | {
         "intervals": {name: {score: dataclasses.asdict(sure) for score, sure in _sure(found).items()} for name, found in arms.items()},
         "rival": rival, "file": str(file), "seconds": time.perf_counter() - began, **made_here(),
@@ -145,11 +144,6 @@ def _audit_changes(settings: tuple[str, ...]) -> dict[str, Any]:
     if unknown:
         raise ConfigError(f"no setting {unknown[0]!r} of an audit; write audit.NAME with one of {', '.join(sorted(names))}.")
     return dict(changes.get("audit", {}))
-
-
-def _judge(made: SyntheticSet, config: Config, splits: Splits) -> Evaluation:
-    net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
-    return judge(net, made, splits.val, splits.test, config.evaluation, config.seed)
 
 
 def _sure(found: Evaluation) -> dict[str, Interval]:

@@ -32,7 +32,7 @@ NAMES = {
     "adaptive": "adaptive end",
     "each-step": "a step size for each step",
     "momentum-experts": "experts with momentum, decay",
-    "long": "the same, over long segments",
+    "long": "momentum experts, long segments",
     "student-momentum": "student with momentum",
     "with-outcome": "end point + outcome",
     "rising": "end point + rising velocity",

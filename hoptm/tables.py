@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from hoptm.errors import ConfigError
 from hoptm.intervals import Interval, interval
@@ -158,7 +157,7 @@ def hours_of_grids(
     searched: float,
     *,
     priced: Mapping[str, float] = MappingProxyType({}),
-    over_price: Mapping[str, Any] | None = None,
+    estimated: Mapping[str, float] | None = None,
     replaced: float = 0.0,
     profile: str = "tuned",
 ) -> str:
@@ -166,8 +165,8 @@ def hours_of_grids(
 
     These are hours of wall time. A run has one thread, so its processor hours are no more; runs on a GPU count as they are. Where `priced` has the
     processor hours of a grid (`benchmarks/price_of_grids.py`), they stand beside: no fewer, since the price counts steps alone. What a run took lies
-    between. With `over_price` (the same file: n, median and quartiles of what runs took over their price) the last line is an estimate,
-    and says it without the `replaced` hours among `searched`, of searches that others took the place of, too.
+    between. With `estimated` (the same file: median, least and most of what the grids took, by runs that noted processor seconds) the last line is an
+    estimate, and says it without the `replaced` hours among `searched`, of searches that others took the place of, too.
     """
     took = {(record.dataset["name"], record.method, record.ipc, record.seed): record.seconds for record in records if record.config["profile"] == profile}
     lines, total = [f"{'searches':12s} {searched:6.2f} h"], searched
@@ -182,13 +181,10 @@ def hours_of_grids(
         least = sum(priced[name] for name in GRIDS)
         verdict = "over" if least > BUDGET_HOURS else "within" if total <= BUDGET_HOURS else "within or over, which these two bounds leave open"
         lines.append(f"{'of a core':12s} {least:6.2f} h or more without searches, {total:.2f} h or less with them: {verdict}")
-        if over_price is not None:
-            low, middle, high = (least * ratio + searched for ratio in (over_price["quartiles"][0], over_price["median"], over_price["quartiles"][1]))
+        if estimated is not None:
+            middle, low, high = (estimated[word] + searched for word in ("median", "least", "most"))
             guess = "within" if high <= BUDGET_HOURS else "over" if low > BUDGET_HOURS else "on either side of"
-            lines.append(
-                f"{'estimated':12s} {middle:6.2f} h with searches by the clock, {low:.2f} to {high:.2f} by the quartiles of {over_price['n']} runs "
-                f"that noted processor seconds: {guess} the budget"
-            )
+            lines.append(f"{'estimated':12s} {middle:6.2f} h with searches by the clock, {low:.2f} to {high:.2f}: {guess} the budget")
             if replaced:
                 lines.append(f"{'':12s} {middle - replaced:6.2f} h, {low - replaced:.2f} to {high - replaced:.2f}, without searches that were made again")
     return "\n".join(lines)

@@ -92,9 +92,10 @@ def looks(records: Sequence[Record], budgets: Sequence[tuple[str, int]], *, meth
 
 @style()
 def in_time(runs: Sequence[TimedRun], panels: Sequence[tuple[str, int]], *, score: str) -> Figure:
-    """The gain over random images against processor seconds from nothing, one judgement among them: a panel a data set and budget, a colour a method,
+    """The gain over random images against processor seconds from nothing, one judgement among them.
 
-    a thin line a seed, a thick one the mean over seeds look by look. Dotted: the mean second at which the experts were there.
+    A panel a data set and budget, a colour a method, a thin line a seed, a thick one the mean over seeds look by look. Dotted: the mean second at which
+    the experts were there.
     """
     drawn = figure(WIDTH, 0.4 + 2.5 * len(panels))
     places = np.atleast_1d(drawn.subplots(len(panels), 1, sharex=True))

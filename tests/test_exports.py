@@ -25,6 +25,7 @@ from hoptm.errors import DataError, FileError
 from hoptm.evaluate import Recipe, evaluate
 from hoptm.experts import experts
 from hoptm.exports import USE, Images, judged, pixels, to_folder, to_npz
+from hoptm.networks import network
 from hoptm.synthetic import SyntheticSet
 from hoptm.synthetic import load as load_set
 
@@ -147,7 +148,8 @@ def test_the_three_lines_of_a_card_give_the_score_that_was_seen_here(method, hal
     config = configure("phantom:450", method=method, ipc=1, seed=0, profile="smoke", **changes)
     path = tmp_path / "set.safetensors"
     distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False).synthetic.save(path, half=half)
-    here = judged(load_set(path), splits).mean("accuracy")
+    family = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
+    here = evaluate(family, load_set(path), splits.val, splits.test, config.evaluation, config.seed).mean("accuracy")
     assert USE in card(load_set(path)).text.replace("\n  ", "\n") and len(USE.splitlines()) == 3
     text = "import torch; torch.set_num_threads(1)\n" + USE.replace("FILE", str(path)).replace("DATASET", "phantom:450")
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=200)

@@ -15,8 +15,12 @@ from hoptm.results import stored
 from hoptm.tables import GRIDS, runs_of_grid
 
 SCRIPT = runpy.run_path(str(Path(__file__).resolve().parent.parent / "benchmarks" / "price_of_grids.py"))
-price, over_price = SCRIPT["price"], SCRIPT["over_price"]
+over_price, estimated = SCRIPT["over_price"], SCRIPT["estimated"]
 SHAPE = Shape(1, 2, 28, 200)
+
+
+def price(records, shapes):
+    return sum(sum(hours.values()) for hours in SCRIPT["parts"](records, shapes).values())
 
 
 def record(method, seed=0, **changes):
@@ -39,12 +43,20 @@ def test_what_runs_took_over_their_price_leaves_out_arms_codes_and_runs_without_
     (one, config), (codes, _), (arm, _) = record("endpoint"), record("latent"), record("random")
     cost = estimate(config, SHAPE)
     own = cost.distil_seconds + cost.look_seconds + judgement_seconds(config, SHAPE)
-    noted = [
-        dataclasses.replace(run, extra={"processor_seconds": seconds + 5.0, "expert_seconds": 5.0})
-        for run, seconds in ((one, 3 * own), (one, 2 * own), (codes, own), (arm, own))
-    ]
-    assert over_price([*noted, one, dataclasses.replace(one, extra={"processor_seconds": own})], {"phantom": SHAPE}) == pytest.approx([2.0, 3.0])
-    assert over_price(noted, {}) == []
+
+    def noted(run, seconds, of_experts=0.0):
+        return dataclasses.replace(run, extra={"processor_seconds": seconds, "expert_seconds": of_experts})
+
+    runs = [noted(one, 3 * own), noted(one, 2 * own), noted(one, 9 * own, of_experts=8 * own + 60), noted(codes, own), noted(arm, own)]
+    runs += [one, dataclasses.replace(one, extra={"expert_seconds": 0.0, "resumed": True})]
+    (found,) = over_price(runs, {"phantom": SHAPE}).values()
+    assert found == pytest.approx([2.0, 3.0]) and over_price(runs, {}) == {}
+
+
+def test_an_estimate_takes_each_sets_own_ratio_and_experts_at_their_price():
+    hours = {"a": {"own": 2.0, "experts": 0.5}, "b": {"own": 1.0, "experts": 0.0}}
+    assert estimated(hours, {"a": [1.0, 2.0, 4.0]}) == {"median": 6.5, "least": 3.5, "most": 12.5}, "a set without a run takes the ratios of all"
+    assert estimated(hours, {"a": [1.0, 2.0, 4.0], "b": [1.5]})["median"] == 6.0
 
 
 def test_other_arms_have_no_price():
@@ -56,5 +68,7 @@ def test_the_stored_price_is_of_both_grids_and_of_a_clean_tree():
     found = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8"))
     assert all(hours > 0 for hours in found["hours"].values()) and not found["commit"].endswith("+")
     assert found["runs"] == {name: len(runs_of_grid(name)) for name in GRIDS} and set(found["hours"]) == set(GRIDS)
-    over = found["over_price"]
-    assert over["n"] >= 20 and 0.9 < over["quartiles"][0] <= over["median"] <= over["quartiles"][1] < 3
+    assert (
+        set(found["over_price"]) >= {"pneumoniamnist", "pbc-28"} and found["estimated"]["least"] <= found["estimated"]["median"] <= found["estimated"]["most"]
+    )
+    assert sum(found["hours"].values()) < found["estimated"]["most"]

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hoptm import score_plots
+from hoptm import score_plots, score_tables
 from hoptm.config import configure
 from hoptm.errors import DataError
 from hoptm.imbalance import NAMES
@@ -60,26 +60,26 @@ def test_the_matrix_is_the_mean_over_seeds_and_empty_where_nothing_ran():
 def test_a_matrix_that_was_not_run_says_so(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
     module = importlib.import_module("make_transfer")
-    assert tuple(score_plots.SOURCES) == module.SOURCES and list(score_plots._FAMILIES) == list(module.NETWORKS)
+    assert tuple(score_tables.SOURCES) == module.SOURCES and list(score_tables.FAMILIES) == list(module.NETWORKS)
     for drawn in (score_plots.transfer([]), score_plots.transfer([], value=shift_by_seed, score="ece")):
         titles = [axes.get_title(loc="left") for axes in drawn.axes]
         assert [title.partition(":")[0] for title in titles] == ["pneumoniamnist", "pbc-28"] and all(title.endswith("not run") for title in titles)
         assert not _words(drawn)
     rows, columns, matrix, seeds = score_plots.transferred([], "auc", dataset="pbc-28")
-    assert rows == list(score_plots.SOURCES) and columns == list(score_plots._FAMILIES) and np.isnan(matrix).all() and seeds == 0
+    assert rows == list(score_tables.SOURCES) and columns == list(score_tables.FAMILIES) and np.isnan(matrix).all() and seeds == 0
 
 
 def test_missing_cells_are_named_by_data_set_seed_set_and_network():
-    lines = score_plots.transfer_missing([]).splitlines()
+    lines = score_tables.transfer_missing([]).splitlines()
     assert lines == [f"{name}: not run, seeds 0, 1, 2, every set on every network" for name in ("pneumoniamnist", "pbc-28")]
-    there = [_record(f"{source}-on-{name}", 0, 0.5, {"source": source, "network": name}) for source in ("random", "depth2") for name in score_plots._FAMILIES]
+    there = [_record(f"{source}-on-{name}", 0, 0.5, {"source": source, "network": name}) for source in ("random", "depth2") for name in score_tables.FAMILIES]
     asked = {"datasets": ("phantom",), "seeds": (0, 1)}
     ended = ["phantom-fast-depth3-ipc10-seed0", "phantom-fast-depth4-on-vgg-ipc10-seed0"]  # a set that did not come about, and one network that diverged
-    found = score_plots.transfer_missing(there[:-1], ended, **asked).splitlines()
+    found = score_tables.transfer_missing(there[:-1], ended, **asked).splitlines()
     assert found[0] == "phantom: not run, seed 0, made with depth 2 on ViT; made with depth 4 on ConvNet, ResNet, MLP, ViT"
     assert found[1] == "phantom: not run, seed 1, every set on every network"
-    ended += [f"phantom-fast-{source}-ipc10-seed{seed}" for source in score_plots.SOURCES for seed in (0, 1)]
-    assert score_plots.transfer_missing(there, ended, **asked) == "every planned cell is on record"
+    ended += [f"phantom-fast-{source}-ipc10-seed{seed}" for source in score_tables.SOURCES for seed in (0, 1)]
+    assert score_tables.transfer_missing(there, ended, **asked) == "every planned cell is on record"
 
 
 def test_made_sets_are_paired_with_random_images_by_seed():
@@ -87,15 +87,15 @@ def test_made_sets_are_paired_with_random_images_by_seed():
         _record(f"{source}-on-convnet", seed, 0.5 + 0.1 * seed + more * (seed + 1), {"source": source, "network": "convnet"})
         for source, more in (("random", 0.0), ("depth2", 0.01)) for seed in range(3 if source == "random" else 2)
     ]  # fmt: skip
-    title, head, *rows = score_plots.transfer_gains(cells, dataset="phantom").splitlines()
+    title, head, *rows = score_tables.transfer_gains(cells, dataset="phantom").splitlines()
     assert title == "phantom" and " ".join(head.split()) == "network set minus random real images AUC calibration error test minus validation, AUC"
     assert "+0.015 [-0.049, +0.079] n=2  -0.015 [-0.079, +0.049] n=2" in rows[0]  # 0.01 and 0.02, not the means' difference
     assert rows[0].endswith("too few seeds, n=0") and all(row.count("too few seeds") == 3 for row in rows[1:]) and len(rows) == 15
     before = [dataclasses.replace(one, scores={**one.scores, "validation": [{"auc": 0.5 + 0.1 * one.seed}]}) for one in cells]
-    assert score_plots.transfer_gains(before, dataset="phantom").splitlines()[2].endswith("+0.015 [-0.049, +0.079] n=2")
+    assert score_tables.transfer_gains(before, dataset="phantom").splitlines()[2].endswith("+0.015 [-0.049, +0.079] n=2")
     alone = [one for one in before if one.seed == 0]
-    assert score_plots.transfer_gains(alone, dataset="phantom").count("+0.010, too few seeds, n=1") == 2
-    assert score_plots.transfer_gains(cells, dataset="pbc-28") == "pbc-28: not run"
+    assert score_tables.transfer_gains(alone, dataset="phantom").count("+0.010, too few seeds, n=1") == 2
+    assert score_tables.transfer_gains(cells, dataset="pbc-28") == "pbc-28: not run"
 
 
 def test_a_place_without_records_is_not_run():
@@ -104,19 +104,19 @@ def test_a_place_without_records_is_not_run():
     old = [dataclasses.replace(one, scores={**one.scores, **tries}) for one in runs]
     places = {"Phantom": ("phantom", "fast"), "PathMNIST": ("pathmnist", "paper")}
     asked = {"places": places, "ipc": 10, "methods": ("random", "start")}
-    _, first, second, last = score_plots.shifts_table(old, **asked).splitlines()
+    _, first, second, last = score_tables.shifts_table(old, **asked).splitlines()
     assert "-0.400 [-0.400, -0.400] n=2  -  " in first and "-0.350 [-0.985, +0.285] n=2" in second and "+0.050 [-0.585, +0.685] n=2" in second
     assert first.endswith("the best that was tried")
     assert last == "PathMNIST: not run, profile paper, 10 images a class: fresh random real images; the real images it started from"
     mixed = [*old[:2], *(dataclasses.replace(one, scores={**one.scores, "validation": [{"auc": 0.7}]}) for one in old[2:])]
-    assert "other networks on validation" in score_plots.shifts_table(mixed, **asked) and "the same networks" in score_plots.shifts_table(mixed, **asked)
+    assert "other networks on validation" in score_tables.shifts_table(mixed, **asked) and "the same networks" in score_tables.shifts_table(mixed, **asked)
 
 
 def test_label_robustness_is_taken_seed_by_seed():
     values = {"full": (0.9, 0.9), "random": (0.6, 0.7, 0.8), "endpoint": (0.7, 0.7, 0.9), "learned": (0.8,)}
     runs = [_record(name, seed, value, {}) for name, found in values.items() for seed, value in enumerate(found)]
     runs = [dataclasses.replace(one, ipc=0 if one.method == "full" else 10, scores={**one.scores, "recipe": {"steps": 9}}) for one in runs]
-    text = score_plots.label_robustness(runs, dataset="phantom", methods=["random", "endpoint", "learned", "herding"], profile="fast")
+    text = score_tables.label_robustness(runs, dataset="phantom", methods=["random", "endpoint", "learned", "herding"], profile="fast")
     title, _, random, endpoint, missing, soft = text.splitlines()
     assert title == "phantom, profile fast, 10 images a class"
     assert "  2  " in endpoint and "+0.200 [+0.200, +0.200]" in endpoint and "+0.050 [-0.585, +0.685]" in endpoint  # HLR, IOR over the seeds of all
@@ -125,10 +125,10 @@ def test_label_robustness_is_taken_seed_by_seed():
 
 
 def test_the_rarest_class_is_the_one_with_the_fewest_training_images():
-    assert score_plots.rare_recall(RARE, "random", 100.0, dataset="phantom") == pytest.approx({0: 0.1, 1: 0.15})
-    assert score_plots.rare_recall(RARE, "prior", 100.0, dataset="phantom") == {}
+    assert score_tables.rare_recall(RARE, "random", 100.0, dataset="phantom") == pytest.approx({0: 0.1, 1: 0.15})
+    assert score_tables.rare_recall(RARE, "prior", 100.0, dataset="phantom") == {}
     other = [dataclasses.replace(record, extra={**record.extra, "train_counts": [3, 9]}) for record in RARE]
-    assert score_plots.rare_recall(other, "random", 100.0, dataset="phantom") == pytest.approx({0: 0.2, 1: 0.3})
+    assert score_tables.rare_recall(other, "random", 100.0, dataset="phantom") == pytest.approx({0: 0.2, 1: 0.3})
     drawn = score_plots.rarest(RARE, NAMES, dataset="phantom")
     words = _words(drawn)
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["imbalance factor 1", "imbalance factor 100"]
@@ -141,8 +141,8 @@ def test_the_rarest_class_is_the_one_with_the_fewest_training_images():
 def test_an_arm_without_a_run_of_its_own_at_factor_one_is_what_the_script_says(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(DATA), *sys.path])
     module = importlib.import_module("make_imbalance")
-    assert {score_plots.same_at_one(name) for name in NAMES} == set(module.EVEN)
-    assert all(score_plots.same_at_one(name) == name for name in module.EVEN)
+    assert {score_tables.same_at_one(name) for name in NAMES} == set(module.EVEN)
+    assert all(score_tables.same_at_one(name) == name for name in module.EVEN)
 
 
 def test_rare_classes_are_paired_by_seed_and_factor():
@@ -151,12 +151,12 @@ def test_rare_classes_are_paired_by_seed_and_factor():
     aware = [_record("aware-factor100", seed, 0.5 + 0.2 * seed, {"arm": "aware", "factor": 100.0, "train_counts": [9, 3]}) for seed in range(2)]
     random = [one for one in RARE if one.extra["arm"] == "random"]
     asked = [("aware", "random-budgets"), ("aware", "endpoint"), ("prior", "endpoint"), ("random-budgets", "random")]
-    head, *rows = score_plots.rare_gains([*random, *more, *aware], asked, dataset="phantom").splitlines()
+    head, *rows = score_tables.rare_gains([*random, *more, *aware], asked, dataset="phantom").splitlines()
     assert head.split("  ")[0] == "factor" and [row.split()[0] for row in rows] == ["1", *["100"] * 4]
     assert "end point" in rows[0] and "random real images" in rows[0] and "+0.200 [+0.200, +0.200] n=2" in rows[0]  # once, and no arm minus itself
     assert "+0.125 [-0.193, +0.443] n=2" in rows[1] and "+0.250 [-0.385, +0.885] n=2" in rows[1]  # recall of the rarest, balanced accuracy
     assert rows[3].count("too few seeds, n=0") == 2
-    assert score_plots.rare_gains([], asked, dataset="phantom") == "phantom: not run, run data/make_imbalance.py"
+    assert score_tables.rare_gains([], asked, dataset="phantom") == "phantom: not run, run data/make_imbalance.py"
 
 
 def test_dots_are_the_scores():

@@ -154,7 +154,7 @@ def test_types_keep_test_out_of_what_chooses() -> None:
 # ---- who may name the test split at all --------------------------------------------------------------------------
 
 JUDGES = {
-    "evaluate.evaluate", "evaluate.full_data", "exports.judged", "judging_commands._judge", "audit.run", "audit._one",
+    "evaluate.evaluate", "evaluate.full_data", "exports.judged", "audit.run", "audit._one",
     "data_plots.parts", "data_plots.class_shares", "data_plots.grey_levels", "data.Splits", "data.Splits.__init__",
 }  # fmt: skip
 """Final judgement, figures of all three splits, and the type itself. Everything else of the package names neither `Splits` nor `Test`."""
