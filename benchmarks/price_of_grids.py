@@ -3,7 +3,7 @@
 The records say how long runs took by the clock, on machines that had other work too. Here each of them is priced in processor seconds instead, from
 steps that are measured on this machine. That is a lower bound: augmentation, the drawing of batches, Python, a VAE, and scoring on validation and test
 are not counted, and experts are counted once for all runs that share them.
-Later runs noted their processor seconds. What they took over their price, by data set, gives an estimate of what the grids took.
+Later runs noted their processor seconds. What they took over their price, by data set, gives an estimate of what the grids took, with an interval.
 Written to `data/bench/price_of_grids.json`. Needs the data sets of the grids.
 """
 
@@ -22,6 +22,7 @@ from hoptm.cost import Shape, estimate, judgement_seconds
 from hoptm.data import load, single_label
 from hoptm.errors import ConfigError
 from hoptm.files import write_text
+from hoptm.intervals import interval
 from hoptm.records import Record, commit, device_words, read_records, versions
 from hoptm.results import stored
 from hoptm.tables import GRIDS, runs_of_grid
@@ -73,11 +74,15 @@ def over_price(records: Sequence[Record], shapes: Mapping[str, Shape]) -> dict[s
 
 
 def estimated(hours: Mapping[str, Mapping[str, float]], over: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """What runs of these prices took: each set's own hours times the median, least and largest ratio of that set; of all sets where it has none. Experts at
-    their price."""
-    every = [ratio for ratios in over.values() for ratio in ratios]
-    ways = {"median": statistics.median, "least": min, "most": max}
-    return {word: sum(one["own"] * way(over.get(name, every)) + one["experts"] for name, one in hours.items()) for word, way in ways.items()}
+    """Hours that runs of these prices took: `mean`, and `low` and `high`, the ends of its 95 % interval.
+
+    A sum over many runs moves with the mean ratio, so each set's own hours are taken times the mean of its ratios and the ends of Student's interval of
+    that mean; of all ratios where a set has fewer than two. The ends of the sets are added up, as if all were off to one side at once. Experts count at
+    their price. Raises ConfigError where fewer than two runs noted their seconds.
+    """
+    every = interval([ratio for ratios in over.values() for ratio in ratios])
+    of_set = {name: interval(over[name]) if len(over.get(name, ())) > 1 else every for name in hours}
+    return {word: sum(one["own"] * getattr(of_set[name], word) + one["experts"] for name, one in hours.items()) for word in ("mean", "low", "high")}
 
 
 def main() -> None:
@@ -96,8 +101,8 @@ def main() -> None:
         guesses.append(estimated(by_set, over))
         print(f"{grid}: {len(runs)} of {len(wanted)} runs, {hours[grid]:.2f} h of a core or more", flush=True)
     whole = {word: sum(guess[word] for guess in guesses) for word in guesses[0]}
-    ratios = {name: {"n": len(found), "median": statistics.median(found), "least": found[0], "most": found[-1]} for name, found in over.items()}
-    print(f"estimated {whole['median']:.2f} h, {whole['least']:.2f} to {whole['most']:.2f}, by {ratios}", flush=True)
+    ratios = {name: {"n": len(found), "mean": statistics.fmean(found), "least": found[0], "most": found[-1]} for name, found in over.items()}
+    print(f"estimated {whole['mean']:.2f} h, {whole['low']:.2f} to {whole['high']:.2f}, by {ratios}", flush=True)
     about = {"commit": commit(), "device": device_words(), "versions": versions(), "profile": "tuned"}
     write_text(OUT, json.dumps({**about, "hours": hours, "runs": counts, "over_price": ratios, "estimated": whole}, indent=1, sort_keys=True) + "\n")
 

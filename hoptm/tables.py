@@ -165,8 +165,8 @@ def hours_of_grids(
 
     These are hours of wall time. A run has one thread, so its processor hours are no more; runs on a GPU count as they are. Where `priced` has the
     processor hours of a grid (`benchmarks/price_of_grids.py`), they stand beside: no fewer, since the price counts steps alone. What a run took lies
-    between. With `estimated` (the same file: median, least and most of what the grids took, by runs that noted processor seconds) the last line is an
-    estimate, and says it without the `replaced` hours among `searched`, of searches that others took the place of, too.
+    between. With `estimated` (the same file: mean, low and high of what the grids took, by runs that noted processor seconds) the last line is an estimate
+    with its 95 % interval, and one more says it without the `replaced` hours among `searched`, of searches that others took the place of.
     """
     took = {(record.dataset["name"], record.method, record.ipc, record.seed): record.seconds for record in records if record.config["profile"] == profile}
     lines, total = [f"{'searches':12s} {searched:6.2f} h"], searched
@@ -182,11 +182,11 @@ def hours_of_grids(
         verdict = "over" if least > BUDGET_HOURS else "within" if total <= BUDGET_HOURS else "within or over, which these two bounds leave open"
         lines.append(f"{'of a core':12s} {least:6.2f} h or more without searches, {total:.2f} h or less with them: {verdict}")
         if estimated is not None:
-            middle, low, high = (estimated[word] + searched for word in ("median", "least", "most"))
-            guess = "within" if high <= BUDGET_HOURS else "over" if low > BUDGET_HOURS else "on either side of"
-            lines.append(f"{'estimated':12s} {middle:6.2f} h with searches by the clock, {low:.2f} to {high:.2f}: {guess} the budget")
-            if replaced:
-                lines.append(f"{'':12s} {middle - replaced:6.2f} h, {low - replaced:.2f} to {high - replaced:.2f}, without searches that were made again")
+            whole = {"with searches by the clock": searched, **({"without searches that were made again": searched - replaced} if replaced else {})}
+            for word, more in whole.items():
+                mean, low, high = (estimated[end] + more for end in ("mean", "low", "high"))
+                guess = "within" if high <= BUDGET_HOURS else "over" if low > BUDGET_HOURS else "on either side of"
+                lines.append(f"{'estimated':12s} {mean:6.2f} h [{low:.2f}, {high:.2f}] {word}: {guess} the budget")
     return "\n".join(lines)
 
 

@@ -53,10 +53,15 @@ def test_what_runs_took_over_their_price_leaves_out_arms_codes_and_runs_without_
     assert found == pytest.approx([2.0, 3.0]) and over_price(runs, {}) == {}
 
 
-def test_an_estimate_takes_each_sets_own_ratio_and_experts_at_their_price():
+def test_an_estimate_takes_each_sets_own_ratios_and_experts_at_their_price():
     hours = {"a": {"own": 2.0, "experts": 0.5}, "b": {"own": 1.0, "experts": 0.0}}
-    assert estimated(hours, {"a": [1.0, 2.0, 4.0]}) == {"median": 6.5, "least": 3.5, "most": 12.5}, "a set without a run takes the ratios of all"
-    assert estimated(hours, {"a": [1.0, 2.0, 4.0], "b": [1.5]})["median"] == 6.0
+    alone = estimated(hours, {"a": [1.0, 2.0, 3.0]})
+    half = 4.302652729749464 / 3**0.5  # Student's t with two degrees of freedom, over the root of three ratios that are one apart
+    assert alone == pytest.approx({"mean": 6.5, "low": 6.5 - 3 * half, "high": 6.5 + 3 * half}), "a set without a run takes the ratios of all"
+    both = estimated(hours, {"a": [1.0, 2.0, 3.0], "b": [1.5, 1.5]})
+    assert both == pytest.approx({"mean": 6.0, "low": 6.0 - 2 * half, "high": 6.0 + 2 * half})
+    with pytest.raises(ConfigError, match="two values or more"):
+        estimated(hours, {"a": [1.0]})
 
 
 def test_other_arms_have_no_price():
@@ -68,7 +73,6 @@ def test_the_stored_price_is_of_both_grids_and_of_a_clean_tree():
     found = json.loads((stored("bench") / "price_of_grids.json").read_text(encoding="utf-8"))
     assert all(hours > 0 for hours in found["hours"].values()) and not found["commit"].endswith("+")
     assert found["runs"] == {name: len(runs_of_grid(name)) for name in GRIDS} and set(found["hours"]) == set(GRIDS)
-    assert (
-        set(found["over_price"]) >= {"pneumoniamnist", "pbc-28"} and found["estimated"]["least"] <= found["estimated"]["median"] <= found["estimated"]["most"]
-    )
-    assert sum(found["hours"].values()) < found["estimated"]["most"]
+    guess = found["estimated"]
+    assert set(found["over_price"]) >= {"pneumoniamnist", "pbc-28"} and guess["low"] < guess["mean"] < guess["high"]
+    assert sum(found["hours"].values()) < guess["low"], "the price is a lower bound"

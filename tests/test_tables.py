@@ -116,13 +116,14 @@ def test_hours_of_the_grids_count_their_own_runs_once_and_searches():
     assert hours_of_grids(runs, 6.0, priced={"main grid": 4.0, "second grid": 5.5}).endswith(": within")
     assert hours_of_grids(runs, 7.0, priced={"main grid": 14.0, "second grid": 5.5}).endswith(": over"), "a lower bound above the budget decides"
     assert len(hours_of_grids(runs, 6.0, priced={"main grid": 4.0}).splitlines()) == 4, "with one grid unpriced there is no sum"
-    guess = {"median": 11.4, "least": 10.45, "most": 12.35}
+    guess = {"mean": 11.4, "low": 10.45, "high": 12.35}
     for searched, word in ((2.0, "within"), (4.5, "on either side of"), (6.0, "over")):
         last = hours_of_grids(runs, searched, priced={"main grid": 4.0, "second grid": 5.5}, estimated=guess).splitlines()[-1]
-        assert last.startswith(f"estimated    {11.4 + searched:6.2f} h with searches") and last.endswith(f": {word} the budget"), last
+        ends = f"[{10.45 + searched:.2f}, {12.35 + searched:.2f}]"
+        assert last == f"estimated    {11.4 + searched:6.2f} h {ends} with searches by the clock: {word} the budget"
     both = hours_of_grids(runs, 4.5, priced={"main grid": 4.0, "second grid": 5.5}, estimated=guess, replaced=1.5).splitlines()
     assert both[-2] == hours_of_grids(runs, 4.5, priced={"main grid": 4.0, "second grid": 5.5}, estimated=guess).splitlines()[-1]
-    assert both[-1].split()[:5] == ["14.40", "h,", "13.45", "to", "15.35,"], both[-1]
+    assert both[-1] == "estimated     14.40 h [13.45, 15.35] without searches that were made again: within the budget"
     assert {method for _, methods, *_ in GRIDS["main grid"] for method in methods} <= set(NAMES)
 
 
