@@ -45,9 +45,20 @@ def _on_validation(records: Sequence[Record]) -> str:
     return "the same networks" if all(record.scores.get("validation") for record in records) else "the best that was tried"
 
 
-def _paired(first: Mapping[int, float], second: Mapping[int, float]) -> str:
+def _minus(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
     """First minus second over the seeds that both have."""
-    return _over_seeds({seed: first[seed] - second[seed] for seed in sorted(set(first) & set(second))})
+    return {seed: first[seed] - second[seed] for seed in sorted(set(first) & set(second))}
+
+
+def _paired(first: Mapping[int, float], second: Mapping[int, float]) -> str:
+    return _over_seeds(_minus(first, second))
+
+
+def _apart(name: str, differences: Sequence[Mapping[int, float]]) -> str:
+    """How many of these differences have an interval that lies apart from zero."""
+    found = [interval(list(values.values())) for values in differences if len(values) > 1]
+    above, below = sum(one.low > 0 for one in found), sum(one.high < 0 for one in found)
+    return f"{name}: of {len(found)} intervals {above} above zero, {below} below"
 
 
 def _over_seeds(values: Mapping[int, float]) -> str:
@@ -125,18 +136,22 @@ def _left(left: Mapping[str, Sequence[str]]) -> str:
 def transfer_gains(records: Sequence[Record], *, dataset: str, ipc: int = 10, profile: str = "fast") -> str:
     """Each made set minus the random images on each network, paired by seed with 95 % intervals, as plain text: AUC, calibration error, and the shift.
 
-    The shift is test minus validation in AUC, over records that hold validation scores of the networks that were tested.
+    The shift is test minus validation in AUC, over records that hold validation scores of the networks that were tested. The last lines count the intervals
+    that lie apart from zero.
     """
     ours = [record for record in records if record.dataset["name"] == dataset]
     if not ours:
         return f"{dataset}: not run"
-    rows: list[tuple[str, ...]] = [("network", "set minus random real images", "AUC", "calibration error", "test minus validation, AUC")]
+    columns = ("AUC", "calibration error", "test minus validation, AUC")
+    rows: list[tuple[str, ...]] = [("network", "set minus random real images", *columns)]
+    differences = []
     for (name, family), source in itertools.product(FAMILIES.items(), list(SOURCES)[1:]):
         pair = [select(ours, dataset=dataset, method=f"{row}-on-{name}", ipc=ipc, profile=profile) for row in (source, "random")]
-        cells = [_paired(*(by_seed([one for one in side if _holds(one, score)], score) for side in pair)) for score in ("auc", "ece")]
-        shifted = _paired(*(shift_by_seed([one for one in side if one.scores.get("validation")], "auc") for side in pair))
-        rows.append((family, SOURCES[source], *cells, shifted))
-    return "\n".join([dataset, *_lines(rows)])
+        scored = [_minus(*(by_seed([one for one in side if _holds(one, score)], score) for side in pair)) for score in ("auc", "ece")]
+        shifted = _minus(*(shift_by_seed([one for one in side if one.scores.get("validation")], "auc") for side in pair))
+        differences.append((*scored, shifted))
+        rows.append((family, SOURCES[source], *map(_over_seeds, differences[-1])))
+    return "\n".join([dataset, *_lines(rows), *map(_apart, columns, zip(*differences, strict=True))])
 
 
 def _holds(record: Record, score: str) -> bool:
@@ -158,18 +173,21 @@ def same_at_one(name: str) -> str:
 def rare_gains(records: Sequence[Record], pairs: Sequence[tuple[str, str]], *, dataset: str, ipc: int = 10, profile: str = "fast") -> str:
     """First minus second by imbalance factor, paired by seed with 95 % intervals: recall of the rarest class and balanced accuracy, as plain text.
 
-    At factor 1 arms stand for those that they are the same as, so pairs fall together there; each is said once, and none of an arm with itself.
+    At factor 1 arms stand for those that they are the same as, so pairs fall together there; each is said once, and none of an arm with itself. The last
+    lines count the intervals that lie apart from zero.
     """
     ours = [record for record in records if record.dataset["name"] == dataset]
     factors = sorted({record.extra["factor"] for record in ours})
     if not factors:
         return f"{dataset}: not run, run data/make_imbalance.py"
-    rows = [("factor", "arm", "minus", "recall of the rarest class", "balanced accuracy")]
+    columns = ("recall of the rarest class", "balanced accuracy")
+    rows, differences = [("factor", "arm", "minus", *columns)], []
     for factor in factors:
         asked = [(same_at_one(first), same_at_one(second)) for first, second in pairs] if factor == 1 else pairs
         for first, second in dict.fromkeys(pair for pair in asked if pair[0] != pair[1]):
             kept = {name: select(ours, dataset=dataset, method=f"{name}-factor{factor:g}", ipc=ipc, profile=profile) for name in (first, second)}
-            rare = (rare_recall(ours, name, factor, dataset=dataset, ipc=ipc, profile=profile) for name in (first, second))
-            balanced = (by_seed(kept[name], "balanced_accuracy") for name in (first, second))
-            rows.append((f"{factor:g}", RARE_NAMES[first], RARE_NAMES[second], _paired(*rare), _paired(*balanced)))
-    return "\n".join(_lines(rows))
+            rare = _minus(*(rare_recall(ours, name, factor, dataset=dataset, ipc=ipc, profile=profile) for name in (first, second)))
+            balanced = _minus(*(by_seed(kept[name], "balanced_accuracy") for name in (first, second)))
+            differences.append((rare, balanced))
+            rows.append((f"{factor:g}", RARE_NAMES[first], RARE_NAMES[second], _over_seeds(rare), _over_seeds(balanced)))
+    return "\n".join([*_lines(rows), *map(_apart, columns, zip(*differences, strict=True))])

@@ -87,10 +87,12 @@ def test_made_sets_are_paired_with_random_images_by_seed():
         _record(f"{source}-on-convnet", seed, 0.5 + 0.1 * seed + more * (seed + 1), {"source": source, "network": "convnet"})
         for source, more in (("random", 0.0), ("depth2", 0.01)) for seed in range(3 if source == "random" else 2)
     ]  # fmt: skip
-    title, head, *rows = score_tables.transfer_gains(cells, dataset="phantom").splitlines()
+    title, head, *rows, auc, ece, shift = score_tables.transfer_gains(cells, dataset="phantom").splitlines()
     assert title == "phantom" and " ".join(head.split()) == "network set minus random real images AUC calibration error test minus validation, AUC"
     assert "+0.015 [-0.049, +0.079] n=2  -0.015 [-0.079, +0.049] n=2" in rows[0]  # 0.01 and 0.02, not the means' difference
     assert rows[0].endswith("too few seeds, n=0") and all(row.count("too few seeds") == 3 for row in rows[1:]) and len(rows) == 15
+    assert auc == "AUC: of 1 intervals 0 above zero, 0 below" and ece == "calibration error: of 1 intervals 0 above zero, 0 below"
+    assert shift == "test minus validation, AUC: of 0 intervals 0 above zero, 0 below"
     before = [dataclasses.replace(one, scores={**one.scores, "validation": [{"auc": 0.5 + 0.1 * one.seed}]}) for one in cells]
     assert score_tables.transfer_gains(before, dataset="phantom").splitlines()[2].endswith("+0.015 [-0.049, +0.079] n=2")
     alone = [one for one in before if one.seed == 0]
@@ -151,11 +153,14 @@ def test_rare_classes_are_paired_by_seed_and_factor():
     aware = [_record("aware-factor100", seed, 0.5 + 0.2 * seed, {"arm": "aware", "factor": 100.0, "train_counts": [9, 3]}) for seed in range(2)]
     random = [one for one in RARE if one.extra["arm"] == "random"]
     asked = [("aware", "random-budgets"), ("aware", "endpoint"), ("prior", "endpoint"), ("random-budgets", "random")]
-    head, *rows = score_tables.rare_gains([*random, *more, *aware], asked, dataset="phantom").splitlines()
+    head, *rows, rare, balanced = score_tables.rare_gains([*random, *more, *aware], asked, dataset="phantom").splitlines()
     assert head.split("  ")[0] == "factor" and [row.split()[0] for row in rows] == ["1", *["100"] * 4]
     assert "end point" in rows[0] and "random real images" in rows[0] and "+0.200 [+0.200, +0.200] n=2" in rows[0]  # once, and no arm minus itself
     assert "+0.125 [-0.193, +0.443] n=2" in rows[1] and "+0.250 [-0.385, +0.885] n=2" in rows[1]  # recall of the rarest, balanced accuracy
     assert rows[3].count("too few seeds, n=0") == 2
+    shown = [sum(word in row for row in rows) for word in ("n=2", "too few")]
+    assert shown[0] == 4 and rare == "recall of the rarest class: of 4 intervals 2 above zero, 0 below", (shown, rare)
+    assert balanced.startswith("balanced accuracy: of 4 intervals ")
     assert score_tables.rare_gains([], asked, dataset="phantom") == "phantom: not run, run data/make_imbalance.py"
 
 
