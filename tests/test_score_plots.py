@@ -160,7 +160,11 @@ def test_rare_classes_are_paired_by_seed_and_factor():
     assert rows[3].count("too few seeds, n=0") == 2
     shown = [sum(word in row for row in rows) for word in ("n=2", "too few")]
     assert shown[0] == 4 and rare == "recall of the rarest class: of 4 intervals 2 above zero, 0 below", (shown, rare)
-    assert balanced.startswith("balanced accuracy: of 4 intervals ")
+    back = [(second, first) for first, second in asked]
+    turned = score_tables.rare_gains([*random, *more, *aware], back, dataset="phantom").splitlines()[-2:]
+    assert turned[0] == "recall of the rarest class: of 4 intervals 0 above zero, 2 below"
+    above, below = (int(balanced.split()[at]) for at in (-5, -2))
+    assert turned[1] == f"balanced accuracy: of 4 intervals {below} above zero, {above} below"
     assert score_tables.rare_gains([], asked, dataset="phantom") == "phantom: not run, run data/make_imbalance.py"
 
 
