@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from hoptm.evaluate import Evaluation
-from hoptm.exports import USE
+from hoptm.exports import has_settings, use
 from hoptm.intervals import network_interval
 from hoptm.records import versions
 from hoptm.synthetic import SyntheticSet
@@ -44,6 +44,10 @@ class Card:
     looks: tuple[tuple[float, dict[str, float]], ...]
     """Looks at validation: the iteration and the scores then, ascending."""
     settings: tuple[tuple[str, str], ...]
+    use: str
+    """Three lines of Python that judge the set elsewhere."""
+    scored_by: str
+    """The command that writes a copy with scores."""
 
     @property
     def text(self) -> str:
@@ -54,14 +58,14 @@ class Card:
             *_rows(self.facts),
             "",
             "scores on test",
-            *(_rows(self.scores) or ["  none stored; for a copy of the file that has them: hoptm evaluate FILE --out COPY"]),
+            *(_rows(self.scores) or [f"  none stored; for a copy of the file that has them: {self.scored_by}"]),
         ]
         lines += ["", "privacy", *(f"  {words}" for words in self.privacy)]
         if self.looks:
             lines += ["", "looks at validation"]
             lines += [f"  iteration {at:g}: " + ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in found.items()) for at, found in self.looks]
         lines += ["", "settings", *(_rows(self.settings) or ["  none stored"])]
-        return "\n".join([*lines, "", "to judge it elsewhere", *(f"  {line}" for line in USE.splitlines())])
+        return "\n".join([*lines, "", "to judge it elsewhere", *(f"  {line}" for line in self.use.splitlines())])
 
 
 def card(made: SyntheticSet) -> Card:
@@ -78,6 +82,8 @@ def card(made: SyntheticSet) -> Card:
         privacy=tuple(_privacy(info.get("privacy"))),
         looks=tuple(looks),
         settings=tuple(_flat(info.get("config"))),
+        use=use(made),
+        scored_by="hoptm evaluate FILE --out COPY" + ("" if has_settings(made) else " --profile fast"),
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from hoptm.card import SCORES, Card, card, clean
-from hoptm.exports import USE, pixels
+from hoptm.exports import pixels
 from hoptm.synthetic import SyntheticSet
 
 _MOST_CLASSES, _MOST_IMAGES, _LARGEST = 50, 10, 128
@@ -23,23 +23,23 @@ th { font-weight: 600; width: 30%; } tr + tr { border-top: 1px solid #ddd; }
 ul.warnings { background: #fff4e0; border-left: 4px solid #c44e00; padding: .6rem 1rem .6rem 2rem; }
 figure { margin: .8rem 0; } img { image-rendering: pixelated; max-width: 100%; } svg { max-width: 100%; height: auto; }
 """
-_NO_SCORES = "None stored; <code>hoptm evaluate FILE --out COPY</code> writes a copy that has them."
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def page(made: SyntheticSet) -> str:
     """The card as one self-contained HTML document. Its policy lets a browser run no script and fetch nothing."""
     found = card(made)
+    unscored = f"<p>None stored; <code>{escape(found.scored_by)}</code> writes a copy that has them.</p>"
     parts = [
         f"<h1>{escape(found.title)}</h1>",
         '<ul class="warnings" aria-label="Warnings">' + "".join(f"<li>{escape(words)}</li>" for words in found.warnings) + "</ul>",
         "<h2>Images</h2>", *_pictures(made),
         "<h2>The set</h2>", _table(found.facts),
-        "<h2>Scores on test</h2>", _table(found.scores) if found.scores else f"<p>{_NO_SCORES}</p>",
+        "<h2>Scores on test</h2>", _table(found.scores) if found.scores else unscored,
         "<h2>Privacy</h2>", *(f"<p>{escape(words)}</p>" for words in found.privacy),
         *(["<h2>Looks at validation</h2>", _curve(found)] if found.looks else []),
         "<h2>Settings</h2>", _table(found.settings) if found.settings else "<p>None stored.</p>",
-        "<h2>To judge it elsewhere</h2>", f"<pre>{escape(USE)}</pre>",
+        "<h2>To judge it elsewhere</h2>", f"<pre>{escape(found.use)}</pre>",
     ]  # fmt: skip
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -26,10 +26,13 @@ from hoptm.networks import Network, network
 from hoptm.synthetic import SyntheticSet, provenance
 
 DELTA = 1e-5
-ROWS = ("guarantee", "mechanism", "noise", "class counts (public)")
+ROWS = ("guarantee", "mechanism", "noise", "class counts (public)", "what it covers")
 """Names of the rows of `described`."""
 SECRET = "drawn from the operating system for this release alone, and kept nowhere"
 REPEATABLE = "drawn from a generator that was passed in: whoever knows its seed can take the noise away, and from him nothing is hidden"
+COVERS = "images, labels, step size and settings; scores and rows of an audit, where a copy has them, were computed from real images without noise"
+WITHHELD = "not given, since it is computed from all real images without noise"
+"""Stands where other sets have the checksum of their source: who knows all images but one could try candidates against it."""
 _CHUNK = 512
 _PUBLIC_NOISE = 256
 
@@ -179,19 +182,21 @@ def described(released: Release) -> dict[str, Any]:
     """The guarantee and what it rests on, plain JSON, for a set's card."""
     settings = released.settings
     mechanism = f"analytic Gaussian mechanism, once, on clipped class means; noise {noise_for(settings.epsilon, settings.delta):.4g} sensitivities"
-    return dict(zip(ROWS, (released.statement, mechanism, SECRET if released.secret else REPEATABLE, list(released.counts)), strict=True))
+    return dict(zip(ROWS, (released.statement, mechanism, SECRET if released.secret else REPEATABLE, list(released.counts), COVERS), strict=True))
 
 
 def released_set(released: Release, ipc: int, splits: Selectable, *, lr: float = 0.01) -> SyntheticSet:
     """A set distilled from a release, whose card states the guarantee and where its noise came from.
 
     Make the release without a generator: its noise is then the operating system's. A noise from a known seed is no protection, and the card says which
-    it was. One release gives as many sets as are wanted and nothing more is spent. Of `splits` only the description is read, no image. `lr` is a
-    first step size for training on the set; it is not learned. Raises DataError for data of other classes than the release's, else as `distil_release`.
+    it was. One release gives as many sets as are wanted and nothing more is spent. Of `splits` only the description is read, no image, and its checksum
+    is left out. `lr` is a first step size for training on the set; it is not learned. Raises DataError for data of other classes than the release's,
+    else as `distil_release`.
     """
     if len(released.counts) != splits.classes:
         raise DataError(f"the release has {len(released.counts)} classes and {splits.info.name} has {splits.classes}. Name the data it was made from.")
     images, labels, fixed = distil_release(released, ipc)
     config = {"differential privacy": dataclasses.asdict(released.settings), "images started as": "noise, from the public seed"}
     info = provenance(splits, method="dp-release", ipc=ipc, seed=released.seed, config=config)
-    return SyntheticSet(images, labels, lr, fixed, {**info, "privacy": described(released)})
+    source = {**info["source"], "checksum": WITHHELD}
+    return SyntheticSet(images, labels, lr, fixed, {**info, "source": source, "privacy": described(released)})

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hoptm.config import Config, from_dict
+from hoptm.config import Config, configure, from_dict
 from hoptm.data import Splits, Standardisation
 from hoptm.errors import DataError, FileError
 from hoptm.evaluate import Evaluation, evaluate
@@ -24,22 +24,45 @@ from hoptm.files import write_aside, write_text
 from hoptm.networks import network
 from hoptm.synthetic import SyntheticSet
 
-USE = """\
+_USE = """\
 from hoptm import data, exports, synthetic
-made, splits = synthetic.load("FILE"), data.load("DATASET")
-print(exports.judged(made, splits).mean("accuracy"))"""
-"""Three lines for whoever gets a file: the set as tensors, the real data, and the score of fresh networks. A test runs this text."""
+made, splits = synthetic.load("FILE"), data.load("DATASET", size={size})
+print(exports.judged(made, splits{profile}).mean("accuracy"))"""
 
 
-def judged(made: SyntheticSet, splits: Splits, config: Config | None = None) -> Evaluation:
+def use(made: SyntheticSet) -> str:
+    """Three lines for whoever gets a set's file: the set as tensors, the real data, and the score of fresh networks.
+
+    FILE and DATASET are to be filled in. A profile is named where the file holds no settings to judge it by, as that of real images has none.
+    """
+    return _USE.format(size=made.images.shape[-1], profile="" if has_settings(made) else ', profile="fast"')
+
+
+def has_settings(made: SyntheticSet) -> bool:
+    """Whether the file of a set says by which network and protocol to judge it, as that of every distilled set does."""
+    return "match" in made.info["config"]
+
+
+def settings_of(made: SyntheticSet, profile: str | None = None) -> Config:
+    """The settings in a set's file; a set that was not distilled (a baseline) has none of its evaluation, and takes those of a profile.
+
+    Raises DataError for such a set without a profile, and as `config.from_dict`.
+    """
+    if has_settings(made):
+        return from_dict(made.info["config"])
+    if profile is None:
+        raise DataError("the set's file holds no settings, so it was not made by hoptm distill. Name a profile to judge it by.")
+    name, seed = made.info["source"].get("name", "unknown"), made.info["seed"] or 0
+    return configure(name, method="endpoint", ipc=made.info["ipc"], seed=seed, profile=profile)
+
+
+def judged(made: SyntheticSet, splits: Splits, config: Config | None = None, *, profile: str | None = None) -> Evaluation:
     """Fresh networks trained on a set and scored on test, by the settings, seed and protocol in its file: the same bits as where it was made, on one CPU.
 
-    The recipe is chosen on validation again. `config` takes the place of the file's settings. Raises DataError for a set whose file holds none
-    (`hoptm evaluate FILE --profile P` judges those), and as `evaluate` does for images that do not fit.
+    The recipe is chosen on validation again. `config` takes the place of the file's settings; `profile` stands in where the file holds none. Raises
+    DataError as `settings_of`, and as `evaluate` does for images that do not fit.
     """
-    if config is None and "match" not in made.info["config"]:
-        raise DataError("this set's file holds no settings to judge it by. Name a profile: hoptm evaluate FILE --profile P.")
-    config = from_dict(made.info["config"]) if config is None else config
+    config = settings_of(made, profile) if config is None else config
     net = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     return evaluate(net, made, splits.val, splits.test, config.evaluation, config.seed)
 

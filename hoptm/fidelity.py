@@ -248,10 +248,12 @@ def _shares_below(ours: Tensor, null: Tensor) -> Float64[Tensor, "n"]:
 
 
 def compactness(synthetic: SyntheticSet, train: Train, *, other_bytes: int = 0) -> Compactness:
-    """Bytes of the set and of train, nothing compressed. `other_bytes` is what else the set needs, such as a decoder's weights."""
-    ours = [synthetic.images, synthetic.labels]
-    real = [train.images, train.labels]
-    return Compactness(other_bytes + sum(map(_bytes, ours)), sum(map(_bytes, real)))
+    """Bytes of what the set's file holds and of train, nothing compressed: images, or codes with their decoder in the precision stored; labels, and soft ones.
+
+    `other_bytes` is what else the set needs.
+    """
+    soft = 0 if synthetic.soft is None else _bytes(synthetic.soft)
+    return Compactness(other_bytes + synthetic.payload + _bytes(synthetic.labels) + soft, sum(map(_bytes, (train.images, train.labels))))
 
 
 def _bytes(tensor: Tensor) -> int:

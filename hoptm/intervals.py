@@ -11,6 +11,13 @@ from torch import Tensor
 
 from hoptm.errors import ConfigError
 
+WIDE = 3
+"""The largest n whose interval is called wide: its ends say little more than that n is small."""
+RING = "°"
+"""Beside an n of three or less, in tables."""
+RING_WORDS = f"{RING} three seeds or fewer, so a wide interval: Student's t of n - 1 degrees of freedom"
+"""What stands below a table that has a ring."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -26,8 +33,13 @@ class Interval:
 
     @property
     def wide(self) -> bool:
-        """Whether n is 3 or less: the ends then say little more than that n is small."""
-        return self.n <= 3
+        """Whether n is `WIDE` or less."""
+        return self.n <= WIDE
+
+    @property
+    def ringed(self) -> str:
+        """N as tables print it, with a ring where the interval is wide."""
+        return f"{self.n}{RING if self.wide else ''}"
 
     def __str__(self) -> str:
         freedom = "" if self.df is None else f", df={self.df}"
@@ -46,6 +58,11 @@ class Randomised:
     def tells(self, level: float) -> bool:
         """Whether the test can reach the level at all with so many images."""
         return self.least <= level
+
+
+def noted(lines: Sequence[str]) -> str:
+    """Lines of a table as one text, and below it what a ring means, where one is in them."""
+    return "\n".join([*lines, *([RING_WORDS] if any(RING in line for line in lines) else [])])
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> Interval:

@@ -13,12 +13,13 @@ from hoptm.arms import arm as arm_of
 from hoptm.card import SCORES, described
 from hoptm.card import card as card_of
 from hoptm.card_page import page
-from hoptm.config import PROFILES, Config, configure, from_dict
+from hoptm.config import PROFILES, Config, configure
 from hoptm.console import JSON, SIZE, answer, check_out, load_named, made_here, say, short_name
 from hoptm.data import Selectable
+from hoptm.dp_distillation import WITHHELD
 from hoptm.errors import ConfigError, FileError
 from hoptm.evaluate import Evaluation
-from hoptm.exports import judged
+from hoptm.exports import has_settings, judged, settings_of
 from hoptm.files import write_text
 from hoptm.intervals import Interval, network_interval
 from hoptm.likeness import trained_on_both
@@ -172,12 +173,9 @@ def _table(arms: dict[str, Evaluation], rival: str) -> str:
 
 def _config_of(made: SyntheticSet, file: Path, profile: str | None) -> Config:
     """The settings in the file; a set that `hoptm distill` did not make (a baseline) has none of its evaluation, and takes a profile's."""
-    if "match" in made.info["config"]:
-        return from_dict(made.info["config"])
-    if profile is None:
+    if profile is None and not has_settings(made):
         raise FileError(f"{file}: it holds no settings, so it was not made by hoptm distill. Name a --profile to judge it by.")
-    name, seed = made.info["source"].get("name", "unknown"), made.info["seed"] or 0
-    return configure(name, method="endpoint", ipc=made.info["ipc"], seed=seed, profile=profile)
+    return settings_of(made, profile)
 
 
 def _source(made: SyntheticSet, file: Path) -> str:
@@ -193,12 +191,14 @@ def _check_fit(made: SyntheticSet, splits: Selectable, file: Path) -> None:
     if wanted != given:
         words = f"{file} holds images and classes {wanted} and {splits.info.name} has {given} (channels, height, width, classes)"
         raise ConfigError(f"{words}. Name the data it was made from.")
-    if made.info["source"].get("checksum") != splits.info.checksum:
+    if made.info["source"].get("checksum") == WITHHELD:
+        say(f"note: {file} gives no checksum of its source, so nothing says that {splits.info.name} is what it was made from.")
+    elif made.info["source"].get("checksum") != splits.info.checksum:
         say(f"note: {splits.info.name} is not the file that {file} was made from (other checksum); the scores are for the data named here.")
 
 
 def _check_source(made: SyntheticSet, splits: Selectable, file: Path) -> None:
     """Raises ConfigError for data that the set was not made from: its card would hold their scores under its own source."""
-    if made.info["source"].get("checksum") != splits.info.checksum:
+    if made.info["source"].get("checksum") not in (splits.info.checksum, WITHHELD):
         words = f"{splits.info.name} is not what {file} was made from (other checksum), so its scores do not belong into that card"
         raise ConfigError(f"{words}. Leave --out away, or name the data it was made from.")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hoptm.errors import DataError
-from hoptm.intervals import Interval, interval, paired_interval
+from hoptm.intervals import Interval, interval, noted, paired_interval
 from hoptm.records import Record
 
 SCORES = ("accuracy", "balanced_accuracy", "auc")
@@ -80,7 +80,7 @@ MAKERS = {
     "transfer": "python data/make_transfer.py",
     "imbalance": "python data/make_imbalance.py",
     "search": "python data/make_search.py",
-    "audits": "hoptm audit DATASET --out data/audits/DATASET-seed0",
+    "audits": "hoptm audit DATASET --out data/audits",
     "bench": "make bench",
 }
 """What makes each folder of a checkout's `data`."""
@@ -281,8 +281,8 @@ def arms_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], 
             continue
         cells = [arm(records, score, dataset=dataset, method=method, ipc=ipc, profile=profile) for score in SCORES]
         text = "".join(f"  {cell.mean:6.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells)
-        lines.append(f"{ipc or 'all':>4}  {NAMES[method]:32s} {len(found):2d}{text}")
-    return "\n".join(lines)
+        lines.append(f"{ipc or 'all':>4}  {NAMES[method]:32s} {cells[0].ringed:>2s}{text}")
+    return noted(lines)
 
 
 def gains_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], pairs: Sequence[tuple[str, str]], profile: str = "fast") -> str:
@@ -292,8 +292,8 @@ def gains_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int],
         for first, second in pairs:
             cells = [gain(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile) for score in SCORES]
             text = "".join(f"  {cell.mean:+7.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" for cell in cells)
-            lines.append(f"{ipc:4d}  {NAMES[first] + ' against ' + NAMES[second]:58s} {cells[0].n:2d}{text}")
-    return "\n".join(lines)
+            lines.append(f"{ipc:4d}  {NAMES[first] + ' against ' + NAMES[second]:58s} {cells[0].ringed:>2s}{text}")
+    return noted(lines)
 
 
 def gaps_table(records: Sequence[Record], *, ipcs: Sequence[tuple[str, int]], methods: Sequence[str], profile: str = "tuned") -> str:
@@ -307,8 +307,8 @@ def gaps_table(records: Sequence[Record], *, ipcs: Sequence[tuple[str, int]], me
             found = [100 * one for one in gaps_by_seed(records, "accuracy", dataset=dataset, method=method, ipc=ipc, profile=profile).values()]
             cell = interval(found) if len(found) > 1 else None
             text = f"{cell.mean:+6.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" if cell else "too few seeds"
-            lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:31s} {len(found):2d}  {text}")
-    return "\n".join(lines)
+            lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:31s} {cell.ringed if cell else len(found):>2}  {text}")
+    return noted(lines)
 
 
 def places_table(
@@ -324,11 +324,11 @@ def places_table(
         found = [gains_by_seed(records, score, dataset=dataset, first=method, second=against, ipc=ipc, profile=profile) for score in scores]
         cells = [interval(list(one.values())) if len(one) > 1 else None for one in found]
         shown = [f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" if cell else "too few seeds" for cell in cells]
-        rows.append((dataset, str(ipc), NAMES[method] + (" ‡" if method in SHORT else ""), str(len(found[0])), *shown))
+        rows.append((dataset, str(ipc), NAMES[method] + (" ‡" if method in SHORT else ""), cells[0].ringed if cells[0] else str(len(found[0])), *shown))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     number = (1, 3)  # columns of whole numbers stand to the right
     lines = [
         " ".join(cell.rjust(width) if at in number else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows
     ]
     short = [SHORT_WORDS] if any(method in SHORT for method in (*methods, against)) else []
-    return "\n".join([f"gain over {NAMES[against]}" + (" ‡" if against in SHORT else ""), *(line.rstrip() for line in lines), *short])
+    return noted([f"gain over {NAMES[against]}" + (" ‡" if against in SHORT else ""), *(line.rstrip() for line in lines), *short])

@@ -6,10 +6,11 @@ Records in, words out. Sets on other networks, rare classes, the shift from vali
 import itertools
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from hoptm.fairness import lrs_by_seed
 from hoptm.imbalance import NAMES as RARE_NAMES
-from hoptm.intervals import interval
+from hoptm.intervals import RING, WIDE, interval, noted
 from hoptm.records import Record
 from hoptm.results import NAMES, SOFT, by_seed, recalls, select, shift_by_seed
 
@@ -38,7 +39,7 @@ def shifts_table(
             own, scored = shift_by_seed(found, score), _on_validation(found)
             alike = _paired(own, shift_by_seed(rival, score)) if scored == _on_validation(rival) else "other networks on validation"
             rows += [(words, NAMES[name], _over_seeds(own), "-" if name == against else alike, scored)] if found else []
-    return "\n".join([*_lines(rows), *missing])
+    return noted([*_lines(rows), *missing])
 
 
 def _on_validation(records: Sequence[Record]) -> str:
@@ -63,7 +64,12 @@ def _apart(name: str, differences: Sequence[Mapping[int, float]]) -> str:
 
 def _over_seeds(values: Mapping[int, float]) -> str:
     """Mean, 95 % interval and n; of one seed its value and no interval."""
-    return f"{_mean(values)}{',' if len(values) < 2 else ''} n={len(values)}"
+    return f"{_mean(values)}{',' if len(values) < 2 else ''} n={_count(values)}"
+
+
+def _count(values: Mapping[int, Any]) -> str:
+    """How many seeds, with a ring where an interval over them is wide."""
+    return f"{len(values)}{RING if 1 < len(values) <= WIDE else ''}"
 
 
 def _mean(values: Mapping[int, float]) -> str:
@@ -96,12 +102,12 @@ def label_robustness(records: Sequence[Record], *, dataset: str, methods: Sequen
             continue
         found = lrs_by_seed(real_hard=whole, synthetic_hard=own, synthetic=own, random=plain)
         cells = [_mean({seed: getattr(one, part) for seed, one in found.items()}) for part in ("hlr", "ior", "alpha", "score")]
-        rows.append((NAMES[name], str(len(found)), *cells))
+        rows.append((NAMES[name], _count(found), *cells))
     tails = ["not run: " + "; ".join(missing)] if missing else []
     soft = [NAMES[name] for name in methods if name in SOFT and NAMES[name] not in missing]
     tails += [f"not from records, no accuracy with classes alone: {'; '.join(soft)}"] if soft else []
     last = [line for tail in tails for line in textwrap.wrap(tail, 150, break_on_hyphens=False)]
-    return "\n".join([f"{dataset}, profile {profile}, {ipc} images a class", *_lines(rows), *last])
+    return noted([f"{dataset}, profile {profile}, {ipc} images a class", *_lines(rows), *last])
 
 
 def transfer_missing(
@@ -151,7 +157,7 @@ def transfer_gains(records: Sequence[Record], *, dataset: str, ipc: int = 10, pr
         shifted = _minus(*(shift_by_seed([one for one in side if one.scores.get("validation")], "auc") for side in pair))
         differences.append((*scored, shifted))
         rows.append((family, SOURCES[source], *map(_over_seeds, differences[-1])))
-    return "\n".join([dataset, *_lines(rows), *map(_apart, columns, zip(*differences, strict=True))])
+    return noted([dataset, *_lines(rows), *map(_apart, columns, zip(*differences, strict=True))])
 
 
 def _holds(record: Record, score: str) -> bool:
@@ -190,4 +196,4 @@ def rare_gains(records: Sequence[Record], pairs: Sequence[tuple[str, str]], *, d
             balanced = _minus(*(by_seed(kept[name], "balanced_accuracy") for name in (first, second)))
             differences.append((rare, balanced))
             rows.append((f"{factor:g}", RARE_NAMES[first], RARE_NAMES[second], _over_seeds(rare), _over_seeds(balanced)))
-    return "\n".join([*_lines(rows), *map(_apart, columns, zip(*differences, strict=True))])
+    return noted([*_lines(rows), *map(_apart, columns, zip(*differences, strict=True))])

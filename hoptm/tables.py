@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from hoptm.errors import ConfigError
-from hoptm.intervals import Interval, interval
+from hoptm.intervals import RING, RING_WORDS, Interval, interval
 from hoptm.records import Record
 from hoptm.results import NAMES, SHORT, SHORT_WORDS, SOFT, by_seed, select
 
@@ -28,8 +28,7 @@ FAMILY = {
     "datm": "DATM", "published": "HoP-TM",
 }  # fmt: skip
 """What the field calls the arms that are ours to implement from its papers."""
-WIDE = 3
-"""Seeds up to which an interval is marked as wide."""
+BEYOND_WORDS = "+ more seeds than planned, and all of them in the interval: the later ones were run when the first had been seen"
 NEVER = {"idm": "IDM (improved distribution matching)"}
 """Rows that the field would expect and that this project does not have; they are shown as `not run`."""
 
@@ -43,7 +42,7 @@ class Cell:
     ipc: int
     wanted: tuple[int, ...]
     values: dict[int, float]
-    """The score of each seed on record, the mean over its fresh networks."""
+    """The score of each seed on record, also of seeds beyond the plan: the mean over its fresh networks."""
     diverged: tuple[int, ...] = ()
     """Seeds whose run ended without a set."""
 
@@ -62,7 +61,8 @@ class Cell:
             return f"{len(self.diverged)} diverged" if self.diverged else "not run"
         found = self.interval
         part = f" of {len(self.wanted)}" if len(self.values) < len(self.wanted) else ""
-        part += "°" if 2 <= len(self.values) <= WIDE else ""
+        part += RING if found is not None and found.wide else ""
+        part += "+" if set(self.values) - set(self.wanted) else ""
         part += "†" if self.diverged else ""
         if found is None:
             return f"{next(iter(self.values.values())):.3f} n=1{part}"
@@ -92,7 +92,7 @@ def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "a
     """A row an arm and a column a budget, as plain text: mean, 95 % interval over seeds, and n; `not run` where there is nothing.
 
     A dash marks what was never planned, a star soft labels, a dagger runs that diverged, a double one settings that nobody searched, a ring an interval of
-    few seeds. Below stand the names that the field has for the arms, and how many planned runs are on record.
+    few seeds, a plus seeds beyond the plan. Below stand the names that the field has for the arms, and how many planned runs are on record.
     Raises ConfigError for a data set that the plan does not hold.
     """
     ours = [cell for cell in cells(records, score, profile=profile, diverged=diverged) if cell.dataset == dataset]
@@ -108,7 +108,7 @@ def evaluation_table(records: Sequence[Record], *, dataset: str, score: str = "a
     lines += [f"{name:34s}" + "".join(f"{'not run':>{wide}s}" for _ in ipcs) for name in NEVER.values()]
     done, asked = (sum(len(part) for part in parts) for parts in ([set(c.wanted) & set(c.values) for c in ours], [c.wanted for c in ours]))
     star = ["* soft labels: to be compared with one another alone"] if any(method in SOFT for method in methods) else []
-    star += ["° few seeds, so a wide interval: Student's t of n - 1 degrees of freedom"] if any("°" in text for text in by_place.values()) else []
+    star += [words for mark, words in ((RING, RING_WORDS), ("+", BEYOND_WORDS)) if any(mark in text for text in by_place.values())]
     star += [SHORT_WORDS] if any(method in SHORT for method in methods) else []
     ended = sum(len(cell.diverged) for cell in ours)
     dagger = [f"† {ended} run{'s' if ended > 1 else ''} diverged and left no set"] if ended else []

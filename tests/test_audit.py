@@ -127,17 +127,21 @@ def blind(real: Pipeline) -> Pipeline:
 WHOLE: dict[str, Splits] = {}
 
 
-@pytest.mark.timeout(1200)  # seven whole pipelines a shadow
+@pytest.mark.timeout(1200)  # nine whole pipelines a shadow
 def test_the_whole_audit_without_a_signal_stays_at_chance(splits: Splits, tmp_path: Path) -> None:
     WHOLE["splits"] = splits
-    arms = ["random", "full", "pixel-real", "pixel-noise", "latent", "dp-4", "dp-sgd-4"]
+    arms = ["random", "full", "pixel-real", "pixel-noise", "pixel-mean", "pixel-vae", "latent", "dp-4", "dp-sgd-4"]
     found = run(splits, dataclasses.replace(TINY, shadows=5), tmp_path, arms, pipelines={name: blind(pipeline(name)) for name in arms}, progress=False)
     verdicts = [one for arm in found["arms"].values() for groups in arm["attacks"].values() for one in groups.values()]
-    assert len(verdicts) == 5 * (2 + 1 + 2 + 2 + 3 + 2 + 1)
+    assert len(verdicts) == 5 * (2 + 1 + 2 + 2 + 2 + 2 + 3 + 2 + 1)
     inside = sum(one["chance_low"] <= one["auc"] <= one["chance_high"] for one in verdicts)
     assert inside >= 0.85 * len(verdicts)
     assert not any(one["detected"] for one in verdicts)
     assert sum(one["p"] <= 0.05 for one in verdicts) <= 0.12 * len(verdicts)
+    direct = [arm["direct"]["found"] for arm in found["arms"].values() if "found" in arm["direct"]]
+    assert len(direct) >= 5
+    for one in direct:
+        assert one["share"]["low"] <= 0.5 <= one["share"]["high"], one
 
 
 def test_epsilon_is_chosen_on_validation_with_test_out_of_reach(splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A release touches the data once, moves as little as it says when an image is replaced, and nothing after it reads an image."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,20 @@ from hoptm import dp_distillation, pipelines
 from hoptm.card import card
 from hoptm.config import NetworkConfig, generator
 from hoptm.data import Test, Train
-from hoptm.dp_distillation import REPEATABLE, SECRET, DpSettings, Release, clipped_means, described, distil_release, public, release, released_set
+from hoptm.dp_distillation import (
+    COVERS,
+    REPEATABLE,
+    SECRET,
+    WITHHELD,
+    DpSettings,
+    Release,
+    clipped_means,
+    described,
+    distil_release,
+    public,
+    release,
+    released_set,
+)
 from hoptm.errors import ConfigError, DataError
 from hoptm.gaussian_mechanism import noise_for
 from hoptm.synthetic import SyntheticSet
@@ -131,10 +145,12 @@ def test_a_release_becomes_a_file_whose_card_states_the_guarantee(tmp_path: Path
     images, labels, fixed = distil_release(released, 3)
     assert torch.equal(read.images, images) and torch.equal(read.labels, labels) and read.standardisation == fixed
     assert read.info["privacy"] == described(released) == larger.info["privacy"] and len(larger.labels) == 10
-    assert (read.info["ipc"], read.info["seed"], read.info["source"]["checksum"]) == (3, 7, splits.info.checksum)
+    assert (read.info["ipc"], read.info["seed"], read.info["source"]["checksum"]) == (3, 7, WITHHELD)
+    assert splits.info.checksum and splits.info.checksum not in json.dumps(read.info)
     assert read.info["config"]["differential privacy"] == asdict(SETTINGS)
     shown = card(read).privacy
-    assert f"guarantee: {released.statement}" in shown and f"noise: {SECRET}" in shown and any("analytic Gaussian mechanism" in one for one in shown)
+    assert {f"guarantee: {released.statement}", f"noise: {SECRET}", f"what it covers: {COVERS}"} <= set(shown)
+    assert any("analytic Gaussian mechanism" in one for one in shown)
     with pytest.raises(DataError, match="2 classes"):
         released_set(released, 3, replace(splits, info=replace(splits.info, class_names=("a", "b", "c"))))
 

@@ -1,5 +1,6 @@
 """Exports, read back by other programs: the same pixels and labels, in a process of their own."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ from hoptm.embeddings import PIXELS
 from hoptm.errors import DataError, FileError
 from hoptm.evaluate import Recipe, evaluate
 from hoptm.experts import experts
-from hoptm.exports import USE, Images, judged, pixels, to_folder, to_npz
+from hoptm.exports import Images, judged, pixels, to_folder, to_npz, use
 from hoptm.networks import network
 from hoptm.synthetic import SyntheticSet
 from hoptm.synthetic import load as load_set
@@ -150,13 +151,34 @@ def test_the_three_lines_of_a_card_give_the_score_that_was_seen_here(method, hal
     distill(config, splits, experts(config, splits, progress=False, processes=1), progress=False).synthetic.save(path, half=half)
     family = network(config.network, channels=splits.channels, classes=splits.classes, size=splits.size)
     here = evaluate(family, load_set(path), splits.val, splits.test, config.evaluation, config.seed).mean("accuracy")
-    assert USE in card(load_set(path)).text.replace("\n  ", "\n") and len(USE.splitlines()) == 3
-    text = "import torch; torch.set_num_threads(1)\n" + USE.replace("FILE", str(path)).replace("DATASET", "phantom:450")
+    assert _by_its_card(path, "phantom:450") == here
+
+
+def _by_its_card(path, dataset):
+    """The score that the three lines of a file's card print in a fresh process; what stands in capitals there is filled in."""
+    lines = use(load_set(path))
+    assert lines in card(load_set(path)).text.replace("\n  ", "\n") and len(lines.splitlines()) == 3
+    text = "import torch; torch.set_num_threads(1)\n" + lines.replace("FILE", str(path)).replace("DATASET", dataset).replace('"fast"', '"smoke"')
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) == here
-    with pytest.raises(DataError, match="--profile"):
-        judged(herding(splits, 1, PIXELS), splits)
+    return float(done.stdout)
+
+
+def test_the_lines_suit_sets_without_settings_and_other_sizes(tmp_path):
+    """Real images, and a folder's at half its size: with a profile named, and at the size of the set."""
+    splits, path = load("phantom:450"), tmp_path / "real.safetensors"
+    made = herding(splits, 1, PIXELS)
+    made.save(path)
+    with pytest.raises(DataError, match="Name a profile"):
+        judged(made, splits)
+    assert _by_its_card(path, "phantom:450") == judged(made, splits, profile="smoke").mean("accuracy")
+    for split, label, number in itertools.product(("train", "val", "test"), range(2), range(4)):
+        (tmp_path / "own" / split / str(label)).mkdir(parents=True, exist_ok=True)
+        grey = torch.randint(0, 256, (32, 32), generator=generator(number, split, str(label))).numpy().astype(np.uint8)
+        Image.fromarray(grey).save(tmp_path / "own" / split / str(label) / f"{number}.png")
+    halved = load(tmp_path / "own", size=16)
+    random_subset(halved, 1, generator(0), seed=0).save(path)
+    assert "size=16" in use(load_set(path)) and 0 <= _by_its_card(path, str(tmp_path / "own")) <= 1
 
 
 def test_what_cannot_be_written_is_refused(tmp_path):

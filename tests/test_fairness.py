@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from hoptm import fairness
 from hoptm.errors import ConfigError
 from hoptm.fairness import ars, best_of, hlr, ior, lrs, lrs_by_seed
 
@@ -79,6 +80,6 @@ def test_looks_that_cannot_be_taken_are_refused() -> None:
 
 
 def test_the_exponential_leaves_its_range_when_fed_percent() -> None:
-    """What the peer's code does with accuracies in percent: the documented map gives numbers outside 0 .. 1."""
-    wrong = [(math.exp(x) - math.exp(-1)) / (math.e - math.exp(-1)) for x in (-10.0, 5.0)]
-    assert wrong == pytest.approx([-0.1565, 62.99], abs=5e-3)
+    """What the peer's code does with accuracies in percent: the documented map, which is ours, gives numbers outside 0 .. 1."""
+    assert [fairness._mapped(x) for x in (-10.0, 5.0)] == pytest.approx([-0.1565, 62.99], abs=5e-3)
+    assert [fairness._mapped(x) for x in (-1.0, 0.0, 1.0)] == pytest.approx([0.0, 1 / (1 + math.e), 1.0])

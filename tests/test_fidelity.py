@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from scipy import stats
+from test_synthetic import small_splits
 from toy_sets import net, toy
 
 from hoptm import fidelity
@@ -15,7 +16,9 @@ from hoptm.data import Splits, Standardisation, Train, Validation, load, standar
 from hoptm.errors import ConfigError, DataError
 from hoptm.evaluate import Recipe, train_on
 from hoptm.fidelity import compactness, held_out_counts, nearest_distance, nearness, preference, recognised
+from hoptm.latent_controls import kmeans_decoded
 from hoptm.synthetic import from_real, provenance
+from hoptm.vae import VaeConfig, untrained
 
 SETTINGS = EvaluationConfig(steps=40, batch=16, networks=1)
 
@@ -182,3 +185,13 @@ def test_bytes_by_hand() -> None:
     assert found.set_bytes == 4 * 64 * 4 + 4 * 8 and found.train_bytes == 80 * 64 + 80 * 8
     assert found.share == pytest.approx(1056 / 5760)
     assert compactness(random_subset(splits, 2, generator(0)), splits.train, other_bytes=1000).set_bytes == 2056
+
+
+def test_bytes_of_codes_are_those_of_the_codes_and_their_decoder() -> None:
+    splits = small_splits()
+    made = kmeans_decoded(splits, untrained(VaeConfig(dims=4, width=3), 3, 8, generator(0)), 2, 0)
+    soft = torch.full((6, 3), 1 / 3)
+    assert made.codes is not None and made.rendering is not None
+    held = made.codes.nbytes + sum(value.nbytes for value in made.rendering.shared.values())
+    assert compactness(made, splits.train).set_bytes == held + made.labels.nbytes
+    assert compactness(replace(made, soft=soft), splits.train).set_bytes == held + made.labels.nbytes + soft.nbytes

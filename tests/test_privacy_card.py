@@ -18,7 +18,7 @@ from hoptm.card import EARLIER, NO_AUDIT, NO_PROOF, card, described
 from hoptm.card_page import page
 from hoptm.config import configure, generator
 from hoptm.data import Splits, load, standardisation
-from hoptm.dp_distillation import DpSettings, release, released_set
+from hoptm.dp_distillation import COVERS, DpSettings, release, released_set
 from hoptm.dp_distillation import described as guaranteed
 from hoptm.errors import ConfigError
 from hoptm.files import read_tensors
@@ -192,6 +192,15 @@ def test_an_audit_keeps_a_guarantee_and_says_who_states_it(tmp_path: Any, monkey
         said = SyntheticSet.load(tmp_path / f"{second}.safetensors").info["privacy"]
         assert {name: said[f"{STATED}{name}"] for name in guaranteed(released)} == guaranteed(released) and "verdict" in said[NEAREST]
     assert promised(random_subset(splits, 2, generator(0))) == {}
+
+
+def test_a_released_set_is_scored_though_it_has_no_checksum(tmp_path: Any) -> None:
+    splits, path, copy = load("phantom:450"), tmp_path / "set.safetensors", tmp_path / "scored.safetensors"
+    released_set(release(splits.train, splits.classes, DpSettings(4.0, iterations=2), 0), 1, splits).save(path)
+    done = CliRunner().invoke(command.cli, ["evaluate", str(path), "--profile", "smoke", "--out", str(copy)], catch_exceptions=False)
+    assert done.exit_code == 0 and "gives no checksum of its source" in done.stderr and "other checksum" not in done.stderr
+    shown = card(SyntheticSet.load(copy))
+    assert shown.scores and f"what it covers: {COVERS}" in shown.privacy and splits.info.checksum not in copy.read_bytes().decode("latin-1")
 
 
 def test_the_command_audits_a_data_set_and_goes_on(tmp_path: Any) -> None:

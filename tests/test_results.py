@@ -12,6 +12,7 @@ from scipy import stats
 from hoptm import records as module
 from hoptm.config import configure, from_dict
 from hoptm.errors import DataError, FileError
+from hoptm.intervals import RING_WORDS
 from hoptm.records import Record, commit, peak_bytes, read_diverged, read_records, versions, write_diverged, write_record
 from hoptm.results import (
     WHOLE,
@@ -234,9 +235,9 @@ def test_all_real_images_are_the_longest_training_in_every_table():
 def test_the_table_of_gaps_is_in_points_and_keeps_what_is_missing():
     whole = [_record("full", seed, [0.9 + 0.01 * seed], ipc=0) for seed in range(1, 3)]
     made = [dataclasses.replace(one, config={**one.config, "profile": "tuned"}) for one in (*RECORDS, *whole)]
-    head, first, second = gaps_table(made, ipcs=[("pneumoniamnist", 1)], methods=("endpoint", "extended")).splitlines()
-    assert "points" in head
-    assert first.split() == ["pneumoniamnist", "1", "end", "point", "2", "+9.00", "[+9.00,", "+9.00]"]
+    head, first, second, ring = gaps_table(made, ipcs=[("pneumoniamnist", 1)], methods=("endpoint", "extended")).splitlines()
+    assert "points" in head and ring == RING_WORDS
+    assert first.split() == ["pneumoniamnist", "1", "end", "point", "2°", "+9.00", "[+9.00,", "+9.00]"]
     assert second.split() == ["pneumoniamnist", "1", "extended", "0", "too", "few", "seeds"]
 
 

@@ -13,6 +13,7 @@ from hoptm import score_plots, score_tables
 from hoptm.config import configure
 from hoptm.errors import DataError
 from hoptm.imbalance import NAMES
+from hoptm.intervals import RING, RING_WORDS
 from hoptm.records import Record, read_records
 from hoptm.results import shift_by_seed, stored
 
@@ -87,16 +88,17 @@ def test_made_sets_are_paired_with_random_images_by_seed():
         _record(f"{source}-on-convnet", seed, 0.5 + 0.1 * seed + more * (seed + 1), {"source": source, "network": "convnet"})
         for source, more in (("random", 0.0), ("depth2", 0.01)) for seed in range(3 if source == "random" else 2)
     ]  # fmt: skip
-    title, head, *rows, auc, ece, shift = score_tables.transfer_gains(cells, dataset="phantom").splitlines()
+    title, head, *rows, auc, ece, shift, ring = score_tables.transfer_gains(cells, dataset="phantom").splitlines()
     assert title == "phantom" and " ".join(head.split()) == "network set minus random real images AUC calibration error test minus validation, AUC"
-    assert "+0.015 [-0.049, +0.079] n=2  -0.015 [-0.079, +0.049] n=2" in rows[0]  # 0.01 and 0.02, not the means' difference
+    assert "+0.015 [-0.049, +0.079] n=2°  -0.015 [-0.079, +0.049] n=2°" in rows[0]  # 0.01 and 0.02, not the means' difference
     assert rows[0].endswith("too few seeds, n=0") and all(row.count("too few seeds") == 3 for row in rows[1:]) and len(rows) == 15
     assert auc == "AUC: of 1 intervals 0 above zero, 0 below" and ece == "calibration error: of 1 intervals 0 above zero, 0 below"
-    assert shift == "test minus validation, AUC: of 0 intervals 0 above zero, 0 below"
+    assert shift == "test minus validation, AUC: of 0 intervals 0 above zero, 0 below" and ring == RING_WORDS
     before = [dataclasses.replace(one, scores={**one.scores, "validation": [{"auc": 0.5 + 0.1 * one.seed}]}) for one in cells]
-    assert score_tables.transfer_gains(before, dataset="phantom").splitlines()[2].endswith("+0.015 [-0.049, +0.079] n=2")
+    assert score_tables.transfer_gains(before, dataset="phantom").splitlines()[2].endswith("+0.015 [-0.049, +0.079] n=2°")
     alone = [one for one in before if one.seed == 0]
     assert score_tables.transfer_gains(alone, dataset="phantom").count("+0.010, too few seeds, n=1") == 2
+    assert RING not in score_tables.transfer_gains(alone, dataset="phantom")
     assert score_tables.transfer_gains(cells, dataset="pbc-28") == "pbc-28: not run"
 
 
@@ -106,9 +108,9 @@ def test_a_place_without_records_is_not_run():
     old = [dataclasses.replace(one, scores={**one.scores, **tries}) for one in runs]
     places = {"Phantom": ("phantom", "fast"), "PathMNIST": ("pathmnist", "paper")}
     asked = {"places": places, "ipc": 10, "methods": ("random", "start")}
-    _, first, second, last = score_tables.shifts_table(old, **asked).splitlines()
-    assert "-0.400 [-0.400, -0.400] n=2  -  " in first and "-0.350 [-0.985, +0.285] n=2" in second and "+0.050 [-0.585, +0.685] n=2" in second
-    assert first.endswith("the best that was tried")
+    _, first, second, last, ring = score_tables.shifts_table(old, **asked).splitlines()
+    assert "-0.400 [-0.400, -0.400] n=2°  -  " in first and "-0.350 [-0.985, +0.285] n=2°" in second and "+0.050 [-0.585, +0.685] n=2°" in second
+    assert first.endswith("the best that was tried") and ring == RING_WORDS
     assert last == "PathMNIST: not run, profile paper, 10 images a class: fresh random real images; the real images it started from"
     mixed = [*old[:2], *(dataclasses.replace(one, scores={**one.scores, "validation": [{"auc": 0.7}]}) for one in old[2:])]
     assert "other networks on validation" in score_tables.shifts_table(mixed, **asked) and "the same networks" in score_tables.shifts_table(mixed, **asked)
@@ -119,9 +121,11 @@ def test_label_robustness_is_taken_seed_by_seed():
     runs = [_record(name, seed, value, {}) for name, found in values.items() for seed, value in enumerate(found)]
     runs = [dataclasses.replace(one, ipc=0 if one.method == "full" else 10, scores={**one.scores, "recipe": {"steps": 9}}) for one in runs]
     text = score_tables.label_robustness(runs, dataset="phantom", methods=["random", "endpoint", "learned", "herding"], profile="fast")
-    title, _, random, endpoint, missing, soft = text.splitlines()
+    title, _, random, endpoint, missing, soft, ring = text.splitlines()
     assert title == "phantom, profile fast, 10 images a class"
-    assert "  2  " in endpoint and "+0.200 [+0.200, +0.200]" in endpoint and "+0.050 [-0.585, +0.685]" in endpoint  # HLR, IOR over the seeds of all
+    assert (
+        ring == RING_WORDS and "  2°  " in endpoint and "+0.200 [+0.200, +0.200]" in endpoint and "+0.050 [-0.585, +0.685]" in endpoint
+    )  # HLR, IOR over the seeds of all
     assert "-0.075 [-0.393, +0.243]" in endpoint and "+0.000 [+0.000, +0.000]" in random
     assert missing == "not run: herding" and soft == "not from records, no accuracy with classes alone: end point, learned labels"
 
@@ -153,15 +157,15 @@ def test_rare_classes_are_paired_by_seed_and_factor():
     aware = [_record("aware-factor100", seed, 0.5 + 0.2 * seed, {"arm": "aware", "factor": 100.0, "train_counts": [9, 3]}) for seed in range(2)]
     random = [one for one in RARE if one.extra["arm"] == "random"]
     asked = [("aware", "random-budgets"), ("aware", "endpoint"), ("prior", "endpoint"), ("random-budgets", "random")]
-    head, *rows, rare, balanced = score_tables.rare_gains([*random, *more, *aware], asked, dataset="phantom").splitlines()
-    assert head.split("  ")[0] == "factor" and [row.split()[0] for row in rows] == ["1", *["100"] * 4]
-    assert "end point" in rows[0] and "random real images" in rows[0] and "+0.200 [+0.200, +0.200] n=2" in rows[0]  # once, and no arm minus itself
-    assert "+0.125 [-0.193, +0.443] n=2" in rows[1] and "+0.250 [-0.385, +0.885] n=2" in rows[1]  # recall of the rarest, balanced accuracy
+    head, *rows, rare, balanced, ring = score_tables.rare_gains([*random, *more, *aware], asked, dataset="phantom").splitlines()
+    assert ring == RING_WORDS and head.split("  ")[0] == "factor" and [row.split()[0] for row in rows] == ["1", *["100"] * 4]
+    assert "end point" in rows[0] and "random real images" in rows[0] and "+0.200 [+0.200, +0.200] n=2°" in rows[0]  # once, and no arm minus itself
+    assert "+0.125 [-0.193, +0.443] n=2°" in rows[1] and "+0.250 [-0.385, +0.885] n=2°" in rows[1]  # recall of the rarest, balanced accuracy
     assert rows[3].count("too few seeds, n=0") == 2
-    shown = [sum(word in row for row in rows) for word in ("n=2", "too few")]
+    shown = [sum(word in row for row in rows) for word in ("n=2°", "too few")]
     assert shown[0] == 4 and rare == "recall of the rarest class: of 4 intervals 2 above zero, 0 below", (shown, rare)
     back = [(second, first) for first, second in asked]
-    turned = score_tables.rare_gains([*random, *more, *aware], back, dataset="phantom").splitlines()[-2:]
+    turned = score_tables.rare_gains([*random, *more, *aware], back, dataset="phantom").splitlines()[-3:]
     assert turned[0] == "recall of the rarest class: of 4 intervals 0 above zero, 2 below"
     above, below = (int(balanced.split()[at]) for at in (-5, -2))
     assert turned[1] == f"balanced accuracy: of 4 intervals {below} above zero, {above} below"

@@ -8,9 +8,10 @@ from scipy import stats
 from hoptm.arms import ARMS
 from hoptm.config import METHODS, configure
 from hoptm.errors import ConfigError
+from hoptm.intervals import RING_WORDS
 from hoptm.records import Record, read_records
 from hoptm.results import NAMES, stored
-from hoptm.tables import GRIDS, MAIN, RELATIVES, Cell, cells, commands, evaluation_table, hours, hours_of_grids, hours_of_table, plan
+from hoptm.tables import BEYOND_WORDS, GRIDS, MAIN, RELATIVES, Cell, cells, commands, evaluation_table, hours, hours_of_grids, hours_of_table, plan
 
 
 def _record(method, seed, value, ipc=10, dataset="pneumoniamnist", profile="tuned"):
@@ -51,6 +52,14 @@ def test_cells_hold_the_records():
     assert str(found["pneumoniamnist", "random", 10]) == "0.800 n=1 of 5" and found["pneumoniamnist", "random", 10].interval is None
     assert str(found["pbc-28", "endpoint", 10]) == "not run"
     assert str(Cell("x", "y", 1, (0, 1), {0: 0.5, 1: 0.5})) == "0.500 [0.500, 0.500] n=2°"
+    beyond = Cell("x", "y", 1, (0, 1, 2), dict.fromkeys(range(5), 0.5))
+    assert str(beyond) == "0.500 [0.500, 0.500] n=5+" and beyond.missing == ()
+
+
+def test_seeds_beyond_the_plan_are_marked():
+    more = [_record("endpoint", seed, 0.9 + seed / 100, ipc=1) for seed in range(4)]
+    assert BEYOND_WORDS in evaluation_table(more, dataset="pneumoniamnist") and "n=4+" in evaluation_table(more, dataset="pneumoniamnist")
+    assert BEYOND_WORDS not in evaluation_table(more[:3], dataset="pneumoniamnist")
 
 
 def test_what_diverged_is_said_and_not_asked_for_again():
@@ -69,7 +78,7 @@ def test_the_table_says_what_is_missing():
     assert lines["end point"].split()[:2] == ["not", "run"] and "n=3 of 5" in lines["end point"]
     assert lines["IDM (improved distribution matching)"].split() == ["not", "run"] * 3
     assert lines["adaptive end"].split() == ["-", "not", "run", "-"]
-    assert "TESLA (a control" in text and "MTT: end point" in text.replace("\n", " ") and "° few seeds" in text
+    assert "TESLA (a control" in text and "MTT: end point" in text.replace("\n", " ") and RING_WORDS in text
     assert "growing window, learned labels *" in lines and "* soft labels" in text
     assert text.endswith("4 of 131 planned runs are on record")
     with pytest.raises(ConfigError, match="phantom"):
