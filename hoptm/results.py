@@ -326,7 +326,7 @@ def places_table(
         shown = [f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" if cell else "too few seeds" for cell in cells]
         rows.append((dataset, str(ipc), NAMES[method] + (" ‡" if method in SHORT else ""), cells[0].ringed if cells[0] else str(len(found[0])), *shown))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    number = (1, 3)  # columns of whole numbers stand to the right
+    number = (1,)  # whole numbers stand to the right; n to the left, since a ring may follow it
     lines = [
         " ".join(cell.rjust(width) if at in number else cell.ljust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows
     ]
