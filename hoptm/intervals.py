@@ -36,11 +36,6 @@ class Interval:
         """Whether n is `WIDE` or less."""
         return self.n <= WIDE
 
-    @property
-    def ringed(self) -> str:
-        """N as tables print it, with a ring where the interval is wide."""
-        return f"{self.n}{RING if self.wide else ''}"
-
     def __str__(self) -> str:
         freedom = "" if self.df is None else f", df={self.df}"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}{freedom}, {self.kind}{', wide' if self.wide else ''}"
@@ -58,6 +53,11 @@ class Randomised:
     def tells(self, level: float) -> bool:
         """Whether the test can reach the level at all with so many images."""
         return self.least <= level
+
+
+def ringed(n: int) -> str:
+    """A number of seeds as tables print it: with a ring where an interval over them is wide, without one where there is none."""
+    return f"{n}{RING if 1 < n <= WIDE else ''}"
 
 
 def noted(lines: Sequence[str]) -> str:

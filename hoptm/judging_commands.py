@@ -199,6 +199,8 @@ def _check_fit(made: SyntheticSet, splits: Selectable, file: Path) -> None:
 
 def _check_source(made: SyntheticSet, splits: Selectable, file: Path) -> None:
     """Raises ConfigError for data that the set was not made from: its card would hold their scores under its own source."""
-    if made.info["source"].get("checksum") not in (splits.info.checksum, WITHHELD):
-        words = f"{splits.info.name} is not what {file} was made from (other checksum), so its scores do not belong into that card"
+    source = made.info["source"]
+    by = "name" if source.get("checksum") == WITHHELD else "checksum"  # a released set says no more of its source than the name
+    if source.get(by) != getattr(splits.info, by):
+        words = f"{splits.info.name} is not what {file} was made from (other {by}), so its scores do not belong into that card"
         raise ConfigError(f"{words}. Leave --out away, or name the data it was made from.")

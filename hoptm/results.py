@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hoptm.errors import DataError
-from hoptm.intervals import Interval, interval, noted, paired_interval
+from hoptm.intervals import Interval, interval, noted, paired_interval, ringed
 from hoptm.records import Record
 
 SCORES = ("accuracy", "balanced_accuracy", "auc")
@@ -281,7 +281,7 @@ def arms_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int], 
             continue
         cells = [arm(records, score, dataset=dataset, method=method, ipc=ipc, profile=profile) for score in SCORES]
         text = "".join(f"  {cell.mean:6.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells)
-        lines.append(f"{ipc or 'all':>4}  {NAMES[method]:32s} {cells[0].ringed:>2s}{text}")
+        lines.append(f"{ipc or 'all':>4}  {NAMES[method]:32s} {ringed(cells[0].n):>2s}{text}")
     return noted(lines)
 
 
@@ -292,7 +292,7 @@ def gains_table(records: Sequence[Record], *, dataset: str, ipcs: Sequence[int],
         for first, second in pairs:
             cells = [gain(records, score, dataset=dataset, first=first, second=second, ipc=ipc, profile=profile) for score in SCORES]
             text = "".join(f"  {cell.mean:+7.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" for cell in cells)
-            lines.append(f"{ipc:4d}  {NAMES[first] + ' against ' + NAMES[second]:58s} {cells[0].ringed:>2s}{text}")
+            lines.append(f"{ipc:4d}  {NAMES[first] + ' against ' + NAMES[second]:58s} {ringed(cells[0].n):>2s}{text}")
     return noted(lines)
 
 
@@ -307,7 +307,7 @@ def gaps_table(records: Sequence[Record], *, ipcs: Sequence[tuple[str, int]], me
             found = [100 * one for one in gaps_by_seed(records, "accuracy", dataset=dataset, method=method, ipc=ipc, profile=profile).values()]
             cell = interval(found) if len(found) > 1 else None
             text = f"{cell.mean:+6.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" if cell else "too few seeds"
-            lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:31s} {cell.ringed if cell else len(found):>2}  {text}")
+            lines.append(f"{dataset:16s} {ipc:4d}  {NAMES[method]:31s} {ringed(len(found)):>2s}  {text}")
     return noted(lines)
 
 
@@ -324,7 +324,7 @@ def places_table(
         found = [gains_by_seed(records, score, dataset=dataset, first=method, second=against, ipc=ipc, profile=profile) for score in scores]
         cells = [interval(list(one.values())) if len(one) > 1 else None for one in found]
         shown = [f"{cell.mean:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]" if cell else "too few seeds" for cell in cells]
-        rows.append((dataset, str(ipc), NAMES[method] + (" ‡" if method in SHORT else ""), cells[0].ringed if cells[0] else str(len(found[0])), *shown))
+        rows.append((dataset, str(ipc), NAMES[method] + (" ‡" if method in SHORT else ""), ringed(len(found[0])), *shown))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     number = (1,)  # whole numbers stand to the right; n to the left, since a ring may follow it
     lines = [

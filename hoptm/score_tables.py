@@ -6,11 +6,10 @@ Records in, words out. Sets on other networks, rare classes, the shift from vali
 import itertools
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from hoptm.fairness import lrs_by_seed
 from hoptm.imbalance import NAMES as RARE_NAMES
-from hoptm.intervals import RING, WIDE, interval, noted
+from hoptm.intervals import interval, noted, ringed
 from hoptm.records import Record
 from hoptm.results import NAMES, SOFT, by_seed, recalls, select, shift_by_seed
 
@@ -64,12 +63,7 @@ def _apart(name: str, differences: Sequence[Mapping[int, float]]) -> str:
 
 def _over_seeds(values: Mapping[int, float]) -> str:
     """Mean, 95 % interval and n; of one seed its value and no interval."""
-    return f"{_mean(values)}{',' if len(values) < 2 else ''} n={_count(values)}"
-
-
-def _count(values: Mapping[int, Any]) -> str:
-    """How many seeds, with a ring where an interval over them is wide."""
-    return f"{len(values)}{RING if 1 < len(values) <= WIDE else ''}"
+    return f"{_mean(values)}{',' if len(values) < 2 else ''} n={ringed(len(values))}"
 
 
 def _mean(values: Mapping[int, float]) -> str:
@@ -102,7 +96,7 @@ def label_robustness(records: Sequence[Record], *, dataset: str, methods: Sequen
             continue
         found = lrs_by_seed(real_hard=whole, synthetic_hard=own, synthetic=own, random=plain)
         cells = [_mean({seed: getattr(one, part) for seed, one in found.items()}) for part in ("hlr", "ior", "alpha", "score")]
-        rows.append((NAMES[name], _count(found), *cells))
+        rows.append((NAMES[name], ringed(len(found)), *cells))
     tails = ["not run: " + "; ".join(missing)] if missing else []
     soft = [NAMES[name] for name in methods if name in SOFT and NAMES[name] not in missing]
     tails += [f"not from records, no accuracy with classes alone: {'; '.join(soft)}"] if soft else []

@@ -28,7 +28,7 @@ FAMILY = {
     "datm": "DATM", "published": "HoP-TM",
 }  # fmt: skip
 """What the field calls the arms that are ours to implement from its papers."""
-BEYOND_WORDS = "+ more seeds than planned, and all of them in the interval: the later ones were run when the first had been seen"
+BEYOND_WORDS = "+ more seeds than this table planned, all of them in the interval; a seed that is added after a look at the others can flatter it"
 NEVER = {"idm": "IDM (improved distribution matching)"}
 """Rows that the field would expect and that this project does not have; they are shown as `not run`."""
 

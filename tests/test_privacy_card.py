@@ -200,6 +200,8 @@ def test_a_released_set_is_scored_though_it_has_no_checksum(tmp_path: Any) -> No
     done = CliRunner().invoke(command.cli, ["evaluate", str(path), "--profile", "smoke", "--out", str(copy)], catch_exceptions=False)
     assert done.exit_code == 0 and "gives no checksum of its source" in done.stderr and "other checksum" not in done.stderr
     shown = card(SyntheticSet.load(copy))
+    other = CliRunner().invoke(command.cli, ["evaluate", str(path), "--profile", "smoke", "--dataset", "phantom:540", "--out", str(tmp_path / "x.safetensors")])
+    assert isinstance(other.exception, ConfigError) and "other name" in str(other.exception) and not (tmp_path / "x.safetensors").exists()
     assert shown.scores and f"what it covers: {COVERS}" in shown.privacy and splits.info.checksum not in copy.read_bytes().decode("latin-1")
 
 
